@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Market data from exchanges: live candles and trades by WebSocket, closed candles by REST.
+//!
+//! One adapter an exchange (a folder such as [`binance`]) translates its protocol into the
+//! normalised [`Message`]; everything else is shared: the socket loop, the continuity of final
+//! candles across outages, the bounded HTTP client, back-off. Adapters know no actors and keep no
+//! state on disk.
+//!
+//! Limits: every foreign message, body, queue and number is bounded; a message that cannot be read
+//! is counted ([`FeedEvent::Dropped`]) and costs nothing else.
+
+#![warn(clippy::indexing_slicing)]
+
+mod backoff;
+pub mod binance;
+mod config;
+mod continuity;
+mod error;
+mod event;
+mod feed;
+mod http;
+mod message;
+mod socket;
+mod source;
+mod tls;
+
+pub use binance::{BinanceFeed, BinanceRest};
+pub use config::FeedConfig;
+pub use error::ExchangeError;
+pub use event::{DropClass, FeedEvent};
+pub use message::{CandleUpdate, DecodeError, Message, TradeUpdate};
+pub use source::CandleSource;
+pub use tls::install_tls;

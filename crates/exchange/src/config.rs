@@ -1,0 +1,225 @@
+//! Settings of one feed.
+
+use std::time::Duration;
+
+use forecastd_core::Interval;
+
+use crate::error::ExchangeError;
+
+/// Greatest number of candles that one outage may ask for; 100 000 take 100 requests.
+const MAX_BACKFILL_LIMIT: u32 = 100_000;
+
+/// What a feed reads and how patient it is.
+///
+/// Spans are real time unless they say market time: sockets live in real time even when the
+/// embedded network runs market time hundreds of times faster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedConfig {
+    /// The exchange's own spelling of the market, for example `BTCUSDT`.
+    pub symbol: String,
+    /// Length of the candles.
+    pub interval: Interval,
+    /// Scheme, host and port of the WebSocket, `wss://` or `ws://`, without a path.
+    pub ws_url: String,
+    /// Scheme, host and port of the REST interface, `https://` or `http://`, without a path.
+    pub rest_url: String,
+    /// Whether to subscribe to single trades as well.
+    pub trades: bool,
+    /// Longest time without market data before the connection counts as dead. Pings do not count:
+    /// a connection with a silent subscription still answers them.
+    pub idle_timeout: Duration,
+    /// Longest time for connecting, and again for the answer to the subscription.
+    pub connect_timeout: Duration,
+    /// Longest time for one REST request.
+    pub request_timeout: Duration,
+    /// First pause after a failure.
+    pub backoff_min: Duration,
+    /// Longest pause after a failure. A connection must last this long to count as a success.
+    pub backoff_max: Duration,
+    /// Age at which a connection is replaced on purpose, before the exchange ends it.
+    pub max_connection_age: Duration,
+    /// Market time to wait for the final candle after its interval closed before asking by REST.
+    pub final_grace: Duration,
+    /// Most intervals that are fetched after an outage; older ones become a gap.
+    pub max_backfill: u32,
+    /// First open time that the owner lacks; `None` starts with the interval that is running.
+    pub resume_from_ms: Option<i64>,
+}
+
+impl Default for FeedConfig {
+    /// Binance's public market data hosts, BTC against USDT in five minutes.
+    fn default() -> Self {
+        Self {
+            symbol: "BTCUSDT".to_owned(),
+            interval: Interval::FIVE_MINUTES,
+            ws_url: "wss://data-stream.binance.vision".to_owned(),
+            rest_url: "https://data-api.binance.vision".to_owned(),
+            trades: false,
+            idle_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(15),
+            backoff_min: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(60),
+            max_connection_age: Duration::from_secs(23 * 3600),
+            final_grace: Duration::from_secs(5),
+            max_backfill: 10_000,
+            resume_from_ms: None,
+        }
+    }
+}
+
+impl FeedConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Config`] names the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), ExchangeError> {
+        let hour = Duration::from_secs(3600);
+        let milli = Duration::from_millis(1);
+        if !(1..=32).contains(&self.symbol.len())
+            || !self.symbol.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
+            return Err(refuse("symbol", &self.symbol, "1 to 32 letters and digits"));
+        }
+        check_url(
+            "ws_url",
+            &self.ws_url,
+            ["wss://", "ws://"],
+            "wss://host or ws://host",
+        )?;
+        check_url(
+            "rest_url",
+            &self.rest_url,
+            ["https://", "http://"],
+            "https://host or http://host",
+        )?;
+        check_span("idle_timeout", self.idle_timeout, milli..=hour, "1ms..1h")?;
+        check_span(
+            "connect_timeout",
+            self.connect_timeout,
+            milli..=hour,
+            "1ms..1h",
+        )?;
+        check_span(
+            "request_timeout",
+            self.request_timeout,
+            milli..=hour,
+            "1ms..1h",
+        )?;
+        check_span("backoff_min", self.backoff_min, milli..=hour, "1ms..1h")?;
+        check_span(
+            "backoff_max",
+            self.backoff_max,
+            self.backoff_min..=hour,
+            "backoff_min..1h",
+        )?;
+        let day = hour * 24;
+        check_span(
+            "max_connection_age",
+            self.max_connection_age,
+            milli..=day,
+            "1ms..24h",
+        )?;
+        check_span(
+            "final_grace",
+            self.final_grace,
+            Duration::ZERO..=hour,
+            "0s..1h",
+        )?;
+        if !(1..=MAX_BACKFILL_LIMIT).contains(&self.max_backfill) {
+            return Err(refuse(
+                "max_backfill",
+                self.max_backfill,
+                "1..100000 intervals",
+            ));
+        }
+        if let Some(from_ms) = self.resume_from_ms
+            && (from_ms < 0 || !self.interval.is_aligned(from_ms))
+        {
+            return Err(refuse(
+                "resume_from_ms",
+                from_ms,
+                "a multiple of the interval, not negative",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_url(
+    key: &'static str,
+    url: &str,
+    schemes: [&str; 2],
+    rule: &'static str,
+) -> Result<(), ExchangeError> {
+    let rest = schemes
+        .into_iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    let is_host = |rest: &str| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' ']);
+    if rest.is_some_and(is_host) {
+        Ok(())
+    } else {
+        Err(refuse(key, url, rule))
+    }
+}
+
+fn check_span(
+    key: &'static str,
+    span: Duration,
+    range: std::ops::RangeInclusive<Duration>,
+    rule: &'static str,
+) -> Result<(), ExchangeError> {
+    if range.contains(&span) {
+        Ok(())
+    } else {
+        Err(refuse(key, format!("{span:?}"), rule))
+    }
+}
+
+pub(crate) fn refuse(key: &'static str, value: impl ToString, rule: &'static str) -> ExchangeError {
+    ExchangeError::Config {
+        key,
+        value: value.to_string(),
+        rule,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        FeedConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn each_bad_setting_is_named() {
+        let broken: [(&str, fn(&mut FeedConfig)); 12] = [
+            ("symbol", |c| c.symbol = "BTC/USDT".into()),
+            ("symbol", |c| c.symbol = String::new()),
+            ("ws_url", |c| c.ws_url = "https://host".into()),
+            ("ws_url", |c| c.ws_url = "wss://host/ws".into()),
+            ("rest_url", |c| c.rest_url = "wss://host".into()),
+            ("rest_url", |c| c.rest_url = "https://user@host".into()),
+            ("idle_timeout", |c| c.idle_timeout = Duration::ZERO),
+            ("backoff_max", |c| c.backoff_max = Duration::from_millis(1)),
+            ("max_connection_age", |c| {
+                c.max_connection_age = Duration::from_secs(90_000)
+            }),
+            ("final_grace", |c| c.final_grace = Duration::from_secs(4000)),
+            ("max_backfill", |c| c.max_backfill = 0),
+            ("resume_from_ms", |c| c.resume_from_ms = Some(1)),
+        ];
+        for (key, damage) in broken {
+            let mut config = FeedConfig::default();
+            damage(&mut config);
+            let error = config.validate().unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("`{key}`")),
+                "{key}: {error}"
+            );
+            assert!(!error.is_retryable());
+        }
+    }
+}

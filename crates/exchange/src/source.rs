@@ -1,0 +1,28 @@
+//! Closed candles on request.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use forecastd_core::{Candle, Interval};
+
+use crate::error::ExchangeError;
+
+/// Somebody who can be asked for closed candles.
+#[async_trait]
+pub trait CandleSource: Send + Sync + fmt::Debug {
+    /// Returns the closed candles of `symbol` with an open time in `from_ms..to_ms`, oldest first,
+    /// strictly rising, each valid and on the grid of `interval`.
+    ///
+    /// A candle that is still forming is left out, and so is one that the source does not have: the
+    /// answer may be shorter than the range, and empty.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; nothing of the range is returned then. Nothing is retried here.
+    async fn candles(
+        &self,
+        symbol: &str,
+        interval: Interval,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Candle>, ExchangeError>;
+}
