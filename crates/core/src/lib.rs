@@ -7,18 +7,36 @@
 
 pub mod candle;
 pub mod clock;
+pub mod commitment;
+pub mod ema;
+pub mod evaluate;
+pub mod features;
 pub mod forecast;
 pub mod grid;
 pub mod hotkey;
 pub mod ids;
+pub mod numeric;
+pub mod postprocess;
+pub mod rounds;
+pub mod scoring;
+pub mod seed;
+pub mod settings;
 pub mod signer;
 pub mod stream;
+pub mod weights;
 
 pub use candle::{Candle, CandleError, Trade, TradeSide};
 pub use clock::{Clock, ManualClock, ScaledClock};
+pub use commitment::commitment;
+pub use ema::{EmaEntry, EmaState};
+pub use evaluate::{MinerScore, RoundInput, RoundOutcome, score_round};
+pub use features::{FeatureError, FeatureId, Scaler, ScalerPlan, Window, build_window};
 pub use forecast::{Forecast, ForecastError};
 pub use grid::{GridError, Interval};
 pub use hotkey::{Hotkey, HotkeyError};
 pub use ids::{NetUid, Rao, RoundId, StreamId, Uid};
+pub use rounds::{QueryWindows, RefusalReason, RoundEvent, RoundState, VoidReason};
+pub use scoring::{ScoreError, weighted_rmse};
+pub use settings::{Compatibility, NewMinerStart, ScoringConfig, SettingError, WeightConfig};
 pub use signer::Signer;
 pub use stream::StreamSpec;

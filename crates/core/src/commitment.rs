@@ -1,0 +1,122 @@
+//! The commitment to a forecast: a hash of the miner's hotkey and of the values as text.
+//!
+//! The text is the one that Python prints for a list of floats, because the peers of the subnet
+//! hash that text. The hash binds the hotkey, so a commitment that is copied from another miner
+//! can never be revealed by the copier.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// Characters of a commitment: a SHA-256 in hexadecimal.
+pub const COMMITMENT_LEN: usize = 64;
+/// Decimal exponents in `-4..16` are written without an exponent.
+const LEAST_PLAIN_EXPONENT: i32 = -4;
+const FIRST_SCIENTIFIC_EXPONENT: i32 = 16;
+
+/// Returns the commitment of `hotkey_text` (SS58) to `closes`: lower-case hex SHA-256 of
+/// `<hotkey>-<list text>`.
+///
+/// Golden data: `prediction_hash.json`, `misc/hash_predictions.json`, exact.
+pub fn commitment(hotkey_text: &str, closes: &[f64]) -> String {
+    hash(hotkey_text, &list_text(closes.iter().map(|value| python_float(*value))))
+}
+
+/// Returns the commitment to a list of whole numbers, whose text has no decimal point.
+pub fn commitment_of_integers(hotkey_text: &str, values: &[i64]) -> String {
+    hash(hotkey_text, &list_text(values.iter().map(ToString::to_string)))
+}
+
+/// Tells whether `text` has the form of a commitment: 64 lower-case hexadecimal digits.
+pub fn is_commitment(text: &str) -> bool {
+    text.len() == COMMITMENT_LEN
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Returns the text of a list of floats: `[1.0, 2.5]`.
+pub fn python_list(values: &[f64]) -> String {
+    list_text(values.iter().map(|value| python_float(*value)))
+}
+
+/// Returns the text that Python gives a float: the shortest digits that read back to the same
+/// double, `.0` on whole numbers, an exponent of at least two digits below 1e-4 and from 1e16 on.
+///
+/// Golden data: `misc/float_text.json`, exact.
+pub fn python_float(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    let shortest = format!("{value:e}");
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (LEAST_PLAIN_EXPONENT..FIRST_SCIENTIFIC_EXPONENT).contains(&exponent) {
+        let plain = format!("{value}");
+        return if plain.contains('.') { plain } else { plain + ".0" };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+fn list_text(items: impl Iterator<Item = String>) -> String {
+    let mut text = String::from("[");
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&item);
+    }
+    text.push(']');
+    text
+}
+
+fn hash(hotkey_text: &str, values_text: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(hotkey_text.as_bytes());
+    hasher.update(b"-");
+    hasher.update(values_text.as_bytes());
+    let mut text = String::with_capacity(COMMITMENT_LEN);
+    for byte in hasher.finalize() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_print_as_python_prints_them() {
+        let cases = [
+            (1.0, "1.0"),
+            (-0.0, "-0.0"),
+            (0.1, "0.1"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (9_999_999_999_999_998.0, "9999999999999998.0"),
+            (1e16, "1e+16"),
+            (1.5e16, "1.5e+16"),
+            (1e22, "1e+22"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(python_float(value), text);
+        }
+        assert_eq!(python_float(f64::NAN), "nan");
+    }
+
+    #[test]
+    fn commitments_have_their_form_and_bind_the_hotkey() {
+        let one = commitment("a", &[1.0, 2.0]);
+        assert!(is_commitment(&one));
+        assert_ne!(one, commitment("b", &[1.0, 2.0]));
+        assert_ne!(one, commitment_of_integers("a", &[1, 2]));
+        assert!(!is_commitment(&one.to_uppercase()) && !is_commitment("ab"));
+    }
+}
