@@ -1,5 +1,6 @@
 //! What a feed tells its owner.
 
+use std::fmt;
 use std::time::Duration;
 
 use forecastd_core::{Candle, Trade};
@@ -97,5 +98,11 @@ impl DropClass {
             Self::LostTrade => "lost_trade",
             Self::Overflow => "overflow",
         }
+    }
+}
+
+impl fmt::Display for DropClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

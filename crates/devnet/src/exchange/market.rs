@@ -1,0 +1,321 @@
+//! What the simulated exchange knows at a market time. Pure.
+//!
+//! Closed candles are the recorded ones, exactly. Inside of a recorded candle nothing was recorded:
+//! [`TRADES_PER_CANDLE`] executions are derived from its open, high, low, close and volume, so that
+//! they make up exactly that candle. A falling candle visits its high first, a rising one its low.
+//! They are a stand-in for real ones in number, size and path.
+
+use std::sync::Arc;
+
+use forecastd_core::{Candle, Interval, TradeSide};
+
+/// Derived executions in a recorded candle that has volume; one without volume has none.
+pub const TRADES_PER_CANDLE: usize = 12;
+/// Positions of open, first extreme, second extreme and close in the row of executions.
+const TURNS: [usize; 4] = [0, 4, 8, TRADES_PER_CANDLE - 1];
+/// The exchange's smallest step of a size, 10⁻⁸.
+const SIZE_STEPS: f64 = 1e8;
+/// The exchange's smallest step of a price.
+const PRICE_STEPS: f64 = 100.0;
+
+/// One derived execution.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Execution {
+    pub(super) id: u64,
+    pub(super) time_ms: i64,
+    pub(super) price: f64,
+    pub(super) size: f64,
+    pub(super) side: TradeSide,
+}
+
+/// One candle as the exchange shows it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bar {
+    pub(super) candle: Candle,
+    /// First and last id of its executions; `None` without any.
+    pub(super) ids: Option<(u64, u64)>,
+}
+
+/// The recording and the rules for reading it.
+#[derive(Debug)]
+pub(super) struct Market {
+    candles: Arc<[Candle]>,
+    interval: Interval,
+}
+
+impl Market {
+    pub(super) const fn new(candles: Arc<[Candle]>, interval: Interval) -> Self {
+        Self { candles, interval }
+    }
+
+    /// Tells whether candles of `interval` can be made of the recorded ones.
+    pub(super) const fn has_interval(&self, interval: Interval) -> bool {
+        interval.as_ms() % self.interval.as_ms() == 0
+    }
+
+    /// Returns the first and last open time of candles of `interval`.
+    fn span(&self, interval: Interval) -> Option<(i64, i64)> {
+        let (first, last) = (self.candles.first()?, self.candles.last()?);
+        Some((interval.floor(first.open_time_ms), interval.floor(last.open_time_ms)))
+    }
+
+    /// Returns the candle that opens at `open_ms` as far as it is known at `now_ms`.
+    pub(super) fn bar(&self, interval: Interval, open_ms: i64, now_ms: i64) -> Option<Bar> {
+        let end_ms = open_ms + interval.as_ms();
+        let mut bar: Option<Bar> = None;
+        for (index, candle) in self.recorded(open_ms, end_ms) {
+            if let Some(part) = self.part(index, candle, now_ms) {
+                bar = Some(bar.map_or(part, |whole| joined(whole, part)));
+            }
+        }
+        let mut bar = bar?;
+        bar.candle.open_time_ms = open_ms;
+        Some(bar)
+    }
+
+    /// Returns at most `limit` candles with an open time in `from_ms..=to_ms`, oldest first: the
+    /// newest of them with `is_newest`, else the oldest. The last one may be forming.
+    pub(super) fn bars(
+        &self,
+        interval: Interval,
+        from_ms: i64,
+        to_ms: i64,
+        limit: usize,
+        is_newest: bool,
+        now_ms: i64,
+    ) -> Vec<Bar> {
+        let Some((first, last)) = self.span(interval) else { return Vec::new() };
+        let first = interval.ceil(from_ms).max(first);
+        let last = interval.floor(to_ms.min(now_ms)).min(last);
+        let mut bars = Vec::new();
+        let mut open_ms = if is_newest { last } else { first };
+        while bars.len() < limit && (first..=last).contains(&open_ms) {
+            bars.extend(self.bar(interval, open_ms, now_ms));
+            open_ms += if is_newest { -interval.as_ms() } else { interval.as_ms() };
+        }
+        if is_newest {
+            bars.reverse();
+        }
+        bars
+    }
+
+    /// Returns the executions in `after_ms < time <= to_ms`, oldest first.
+    pub(super) fn executions(&self, after_ms: i64, to_ms: i64) -> Vec<Execution> {
+        let from_ms = self.interval.floor(after_ms);
+        self.recorded(from_ms, to_ms.saturating_add(1))
+            .flat_map(|(index, candle)| executions_of(index, candle, self.interval))
+            .filter(|execution| (after_ms + 1..=to_ms).contains(&execution.time_ms))
+            .collect()
+    }
+
+    /// The recorded candles that open in `from_ms..to_ms`, with their position.
+    fn recorded(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = (usize, &Candle)> {
+        let start = self.candles.partition_point(|candle| candle.open_time_ms < from_ms);
+        let found = self.candles.iter().enumerate().skip(start);
+        found.take_while(move |(_, candle)| candle.open_time_ms < to_ms)
+    }
+
+    /// The recorded candle as far as it is known at `now_ms`.
+    fn part(&self, index: usize, candle: &Candle, now_ms: i64) -> Option<Bar> {
+        if now_ms < candle.open_time_ms {
+            return None;
+        }
+        if candle.close_time_ms(self.interval) <= now_ms {
+            let executions = executions_of(index, candle, self.interval);
+            let ids = executions.first().map(|first| first.id);
+            let ids = ids.zip(executions.last().map(|last| last.id));
+            let count = candle.trade_count.unwrap_or(executions.len() as u64);
+            return Some(Bar { candle: Candle { trade_count: Some(count), ..*candle }, ids });
+        }
+        let mut bar: Option<Bar> = None;
+        for execution in executions_of(index, candle, self.interval) {
+            if execution.time_ms > now_ms {
+                break;
+            }
+            let part = Bar {
+                candle: Candle {
+                    open_time_ms: candle.open_time_ms,
+                    open: execution.price,
+                    high: execution.price,
+                    low: execution.price,
+                    close: execution.price,
+                    volume: execution.size,
+                    trade_count: Some(1),
+                },
+                ids: Some((execution.id, execution.id)),
+            };
+            bar = Some(bar.map_or(part, |whole| joined(whole, part)));
+        }
+        bar
+    }
+}
+
+fn joined(whole: Bar, part: Bar) -> Bar {
+    let (a, b) = (whole.candle, part.candle);
+    let candle = Candle {
+        open_time_ms: a.open_time_ms,
+        open: a.open,
+        high: a.high.max(b.high),
+        low: a.low.min(b.low),
+        close: b.close,
+        volume: a.volume + b.volume,
+        trade_count: Some(a.trade_count.unwrap_or(0) + b.trade_count.unwrap_or(0)),
+    };
+    let ids = match (whole.ids, part.ids) {
+        (Some((first, _)), Some((_, last))) => Some((first, last)),
+        (ids, None) | (None, ids) => ids,
+    };
+    Bar { candle, ids }
+}
+
+/// The derived executions of the recorded candle at position `index`.
+fn executions_of(index: usize, candle: &Candle, interval: Interval) -> Vec<Execution> {
+    if candle.volume <= 0.0 {
+        return Vec::new();
+    }
+    let extremes = if candle.close >= candle.open {
+        [candle.low, candle.high]
+    } else {
+        [candle.high, candle.low]
+    };
+    let prices = [candle.open, extremes[0], extremes[1], candle.close];
+    let share = (candle.volume / TRADES_PER_CANDLE as f64 * SIZE_STEPS).floor().max(1.0) / SIZE_STEPS;
+    let mut last_price = candle.open;
+    let mut executions = Vec::with_capacity(TRADES_PER_CANDLE);
+    for step in 0..TRADES_PER_CANDLE {
+        let price = path(step, prices).clamp(candle.low, candle.high);
+        let is_last = step == TRADES_PER_CANDLE - 1;
+        let rest = candle.volume - share * step as f64;
+        executions.push(Execution {
+            id: (index * TRADES_PER_CANDLE + step + 1) as u64,
+            time_ms: candle.open_time_ms
+                + interval.as_ms() * i64::try_from(step).unwrap_or(0)
+                    / i64::try_from(TRADES_PER_CANDLE).unwrap_or(1),
+            price,
+            size: if is_last { rest.max(1.0 / SIZE_STEPS) } else { share },
+            side: if price >= last_price { TradeSide::Buy } else { TradeSide::Sell },
+        });
+        last_price = price;
+    }
+    executions
+}
+
+/// The price at `step` on straight lines through the turns.
+fn path(step: usize, prices: [f64; 4]) -> f64 {
+    for leg in 0..TURNS.len() - 1 {
+        let (from, to) = (TURNS[leg], TURNS[leg + 1]);
+        if step == from {
+            return prices[leg];
+        }
+        if step < to {
+            let share = (step - from) as f64 / (to - from) as f64;
+            let price = prices[leg] + (prices[leg + 1] - prices[leg]) * share;
+            return (price * PRICE_STEPS).round() / PRICE_STEPS;
+        }
+    }
+    prices[TURNS.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::recording;
+
+    const FIVE: Interval = Interval::FIVE_MINUTES;
+
+    fn sample() -> Vec<Candle> {
+        let mut candles = recording::embedded().unwrap();
+        candles.truncate(600);
+        candles
+    }
+
+    fn market(candles: &[Candle]) -> Market {
+        Market::new(candles.into(), FIVE)
+    }
+
+    #[test]
+    fn executions_make_up_exactly_their_candle() {
+        let candles = sample();
+        for (index, candle) in candles.iter().enumerate() {
+            let all = executions_of(index, candle, FIVE);
+            assert_eq!(all.len(), TRADES_PER_CANDLE);
+            let prices: Vec<f64> = all.iter().map(|execution| execution.price).collect();
+            let high = prices.iter().copied().fold(f64::MIN, f64::max);
+            let low = prices.iter().copied().fold(f64::MAX, f64::min);
+            assert_eq!([prices[0], high, low, prices[11]], [candle.open, candle.high, candle.low, candle.close]);
+            let volume: f64 = all.iter().map(|execution| execution.size).sum();
+            assert!((volume - candle.volume).abs() < 1e-9 * candle.volume.max(1.0));
+            assert!(all.iter().all(|execution| execution.size > 0.0));
+            assert!(all.windows(2).all(|two| two[0].time_ms < two[1].time_ms));
+            assert!(all[11].time_ms < candle.close_time_ms(FIVE));
+        }
+    }
+
+    #[test]
+    fn a_forming_candle_knows_nothing_of_its_future() {
+        let candles = sample();
+        let market = market(&candles);
+        let first = &candles[0];
+        let start = market.bar(FIVE, first.open_time_ms, first.open_time_ms).unwrap().candle;
+        assert_eq!([start.open, start.high, start.low, start.close], [first.open; 4]);
+        let mut seen = 0;
+        for at_ms in (first.open_time_ms..first.close_time_ms(FIVE)).step_by(7_000) {
+            let bar = market.bar(FIVE, first.open_time_ms, at_ms).unwrap();
+            bar.candle.validate(FIVE).unwrap();
+            let known = market.executions(first.open_time_ms - 1, at_ms);
+            let volume: f64 = known.iter().map(|execution| execution.size).sum();
+            assert!((bar.candle.volume - volume).abs() < 1e-9);
+            assert_eq!(bar.candle.close, known.last().unwrap().price);
+            assert!(bar.candle.high <= first.high && bar.candle.low >= first.low);
+            seen += usize::from(bar.candle.close.to_bits() != first.close.to_bits());
+        }
+        assert!(seen > 10);
+        let done = market.bar(FIVE, first.open_time_ms, first.close_time_ms(FIVE)).unwrap().candle;
+        assert_eq!(done, Candle { trade_count: Some(12), ..*first });
+        assert_eq!(market.bar(FIVE, candles[1].open_time_ms, first.open_time_ms), None);
+    }
+
+    #[test]
+    fn longer_candles_are_made_of_the_recorded_ones() {
+        let candles = sample();
+        let market = market(&candles);
+        let hour = "1h".parse().unwrap();
+        let open_ms = candles[0].open_time_ms;
+        let bar = market.bar(hour, open_ms, open_ms + 3_600_000).unwrap();
+        let parts = &candles[..12];
+        assert_eq!(bar.candle.open, parts[0].open);
+        assert_eq!(bar.candle.close, parts[11].close);
+        assert_eq!(bar.candle.high, parts.iter().map(|c| c.high).fold(f64::MIN, f64::max));
+        assert_eq!(bar.candle.low, parts.iter().map(|c| c.low).fold(f64::MAX, f64::min));
+        assert_eq!(bar.ids, Some((1, 144)));
+        assert!(market.has_interval(hour) && !market.has_interval(Interval::MINUTE));
+    }
+
+    #[test]
+    fn ranges_follow_the_exchanges_rules() {
+        let candles = sample();
+        let market = market(&candles);
+        let (start, step) = (candles[0].open_time_ms, FIVE.as_ms());
+        let now = start + 10 * step + 1;
+        let opens = |from, to, limit, newest| {
+            let bars = market.bars(FIVE, from, to, limit, newest, now);
+            bars.iter().map(|bar| (bar.candle.open_time_ms - start) / step).collect::<Vec<_>>()
+        };
+        assert_eq!(opens(0, i64::MAX, 3, true), [8, 9, 10]);
+        assert_eq!(opens(start + 1, i64::MAX, 3, false), [1, 2, 3]);
+        assert_eq!(opens(0, start + 5 * step, 2, true), [4, 5]);
+        assert_eq!(opens(start, start + step, 500, false), [0, 1]);
+        assert_eq!(opens(start + 11 * step, i64::MAX, 500, false), [0; 0]);
+    }
+
+    #[test]
+    fn a_hole_in_the_recording_stays_a_hole() {
+        let mut candles = sample();
+        let lost = candles.remove(3);
+        let market = market(&candles);
+        assert_eq!(market.bar(FIVE, lost.open_time_ms, i64::MAX), None);
+        let bars = market.bars(FIVE, 0, i64::MAX, 5, false, lost.open_time_ms * 2);
+        assert!(bars.iter().all(|bar| bar.candle.open_time_ms != lost.open_time_ms));
+        assert_eq!(bars.len(), 5);
+    }
+}
