@@ -1,0 +1,1 @@
+//! Checks of keys, encodings and signatures against recorded vectors.
