@@ -1,0 +1,264 @@
+//! Values: `version (1) | CRC-32C (4, big-endian) | postcard fields`.
+//!
+//! The checksum covers the row's key, the version and the fields: a row that was changed, cut or
+//! put under another key is refused, never read as something else. sled itself misses changed bits.
+//! postcard writes the 8 bytes of a float as they are, so floats come back bit for bit.
+
+use crate::error::StoreError;
+use crate::key::{LAYOUT, StoreKey};
+use crate::record::Record;
+
+/// Largest value, bytes. sled gives larger ones a file each, a way with known leaks.
+pub const MAX_VALUE_BYTES: usize = 100_000;
+const HEADER_BYTES: usize = 5;
+/// Most bytes of a foreign key that get into a message.
+const MAX_KEY_TEXT_BYTES: usize = 128;
+
+/// What is wrong with a stored row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordProblem {
+    /// Shorter than its header, or longer than any value may be.
+    #[error("its value has {0} bytes")]
+    Length(usize),
+    /// Key, version and fields do not fit the checksum.
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// A version that this program cannot read.
+    #[error("it has version {0}, which this program does not know")]
+    Version(u8),
+    /// The fields do not decode although the checksum is right.
+    #[error("its fields do not decode: {0}")]
+    Fields(String),
+    /// The key is not one of its kind.
+    #[error("its key does not decode")]
+    Key,
+}
+
+/// Returns the value of a row.
+pub(crate) fn encode<R: Record>(row_key: &[u8], record: &R) -> Result<Vec<u8>, StoreError> {
+    record.validate().map_err(|reason| StoreError::Invalid {
+        record: R::NAME,
+        reason,
+    })?;
+    let fields = postcard::to_allocvec(record).map_err(|error| StoreError::Record {
+        record: R::NAME,
+        key: hex(row_key),
+        problem: RecordProblem::Fields(error.to_string()),
+    })?;
+    let bytes = HEADER_BYTES + fields.len();
+    if bytes > MAX_VALUE_BYTES {
+        return Err(StoreError::TooLarge {
+            what: R::NAME,
+            bytes,
+            limit: MAX_VALUE_BYTES,
+        });
+    }
+    Ok(frame(row_key, R::VERSION, &fields))
+}
+
+/// Reads the value of a row.
+pub(crate) fn decode<R: Record>(row_key: &[u8], value: &[u8]) -> Result<R, StoreError> {
+    let read = || -> Result<R, RecordProblem> {
+        let (version, fields) = unframe(row_key, value)?;
+        if version != R::VERSION {
+            return R::upgrade(version, fields).ok_or(RecordProblem::Version(version));
+        }
+        let (record, rest) = postcard::take_from_bytes(fields)
+            .map_err(|error| RecordProblem::Fields(error.to_string()))?;
+        if rest.is_empty() {
+            Ok(record)
+        } else {
+            Err(RecordProblem::Fields(format!(
+                "{} bytes are left over",
+                rest.len()
+            )))
+        }
+    };
+    read().map_err(|problem| StoreError::Record {
+        record: R::NAME,
+        key: key_text::<R>(row_key),
+        problem,
+    })
+}
+
+/// Reads the key of a row.
+pub(crate) fn decode_key<R: Record>(row_key: &[u8]) -> Result<R::Key, StoreError> {
+    let key = match row_key {
+        [kind, LAYOUT, rest @ ..] if *kind == R::KIND => R::Key::decode(rest),
+        _ => None,
+    };
+    key.ok_or_else(|| StoreError::Record {
+        record: R::NAME,
+        key: hex(row_key),
+        problem: RecordProblem::Key,
+    })
+}
+
+/// Puts the header before the fields.
+pub(crate) fn frame(row_key: &[u8], version: u8, fields: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEADER_BYTES + fields.len());
+    value.push(version);
+    value.extend_from_slice(&checksum(row_key, version, fields).to_be_bytes());
+    value.extend_from_slice(fields);
+    value
+}
+
+/// Checks the header and returns version and fields.
+pub(crate) fn unframe<'a>(
+    row_key: &[u8],
+    value: &'a [u8],
+) -> Result<(u8, &'a [u8]), RecordProblem> {
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(RecordProblem::Length(value.len()));
+    }
+    let (header, fields) = value
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or(RecordProblem::Length(value.len()))?;
+    let [version, sum @ ..] = *header;
+    if u32::from_be_bytes(sum) != checksum(row_key, version, fields) {
+        return Err(RecordProblem::Checksum);
+    }
+    Ok((version, fields))
+}
+
+/// Returns the checksum that a value carries, unchecked; 0 for a value without header.
+pub(crate) fn stored_checksum(value: &[u8]) -> u32 {
+    match value {
+        [_, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
+        _ => 0,
+    }
+}
+
+fn checksum(row_key: &[u8], version: u8, fields: &[u8]) -> u32 {
+    let sum = crc32c::crc32c(row_key);
+    let sum = crc32c::crc32c_append(sum, &[version]);
+    crc32c::crc32c_append(sum, fields)
+}
+
+/// Returns a key for people: decoded where possible, otherwise its bytes.
+pub(crate) fn key_text<R: Record>(row_key: &[u8]) -> String {
+    decode_key::<R>(row_key).map_or_else(|_| hex(row_key), |key| format!("{key:?}"))
+}
+
+/// Returns bytes for people, at most [`MAX_KEY_TEXT_BYTES`] of them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .take(MAX_KEY_TEXT_BYTES)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use forecastd_core::{Candle, StreamId};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::row_key;
+    use crate::records::{AnswerRecord, CandleRecord, CandleState};
+
+    fn record(values: [f64; 5]) -> CandleRecord {
+        let [open, high, low, close, volume] = values;
+        let candle = Candle {
+            open_time_ms: -5,
+            open,
+            high,
+            low,
+            close,
+            volume,
+            trade_count: Some(7),
+        };
+        CandleRecord {
+            candle,
+            state: CandleState::Complete,
+            source: "binance".to_owned(),
+        }
+    }
+
+    fn key() -> Vec<u8> {
+        row_key::<CandleRecord>(&(StreamId("BTCUSD-5m".to_owned()), -5)).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn finite_floats_come_back_bit_for_bit(bits in prop::array::uniform5(any::<u64>())) {
+            let values = bits.map(f64::from_bits);
+            let encoded = encode(&key(), &record(values));
+            if values.iter().all(|value| value.is_finite()) {
+                let candle = decode::<CandleRecord>(&key(), &encoded.unwrap()).unwrap().candle;
+                let back = [candle.open, candle.high, candle.low, candle.close, candle.volume];
+                prop_assert_eq!(back.map(f64::to_bits), bits);
+            } else {
+                let refused = matches!(encoded, Err(StoreError::Invalid { .. }));
+                prop_assert!(refused);
+            }
+        }
+
+        #[test]
+        fn every_changed_bit_is_noticed(at: prop::sample::Index, bit in 0_u8..8) {
+            let mut value = encode(&key(), &record([1.0, 2.0, 0.5, 1.5, -0.0])).unwrap();
+            let at = at.index(value.len());
+            value[at] ^= 1 << bit;
+            prop_assert!(decode::<CandleRecord>(&key(), &value).is_err());
+        }
+
+        #[test]
+        fn foreign_bytes_are_refused(value in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode::<CandleRecord>(&key(), &value).is_err());
+        }
+    }
+
+    #[test]
+    fn a_value_under_another_key_is_refused() {
+        let value = encode(&key(), &record([1.0; 5])).unwrap();
+        let other = row_key::<CandleRecord>(&(StreamId("BTCUSD-5m".to_owned()), -4)).unwrap();
+        let error = decode::<CandleRecord>(&other, &value).unwrap_err();
+        assert!(matches!(
+            error,
+            StoreError::Record {
+                problem: RecordProblem::Checksum,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn unknown_versions_and_left_over_bytes_are_refused() {
+        let fields = postcard::to_allocvec(&record([1.0; 5])).unwrap();
+        let newer = frame(&key(), CandleRecord::VERSION + 1, &fields);
+        let error = decode::<CandleRecord>(&key(), &newer).unwrap_err();
+        assert!(matches!(
+            error,
+            StoreError::Record {
+                problem: RecordProblem::Version(2),
+                ..
+            }
+        ));
+        let longer = frame(&key(), CandleRecord::VERSION, &[fields, vec![0]].concat());
+        let error = decode::<CandleRecord>(&key(), &longer).unwrap_err();
+        assert!(matches!(
+            error,
+            StoreError::Record {
+                problem: RecordProblem::Fields(_),
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn values_above_the_limit_are_refused() {
+        let record = AnswerRecord {
+            closes: vec![1.0; 12_600],
+            commitment: String::new(),
+        };
+        let error = encode(b"key", &record).unwrap_err();
+        assert!(matches!(
+            error,
+            StoreError::TooLarge {
+                limit: MAX_VALUE_BYTES,
+                ..
+            }
+        ));
+    }
+}
