@@ -157,8 +157,8 @@ fn score_seed(
     for (hotkey, closes) in &input.answers {
         if let Some(index) = closes.iter().position(|value| value.is_nan()) {
             refused.push((*hotkey, RefusalReason::NotFinite { index }));
-        } else if closes.len() != input.horizon {
-            let reason = RefusalReason::WrongLength { got: closes.len(), want: input.horizon };
+        } else if closes.len() != realised.len() {
+            let reason = RefusalReason::WrongLength { got: closes.len(), want: realised.len() };
             refused.push((*hotkey, reason));
         } else {
             accepted.push((*hotkey, seed::scoring::weighted_rmse(closes, &realised)?));

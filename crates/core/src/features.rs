@@ -4,6 +4,7 @@
 //! cannot see what it is asked to foresee.
 
 pub mod aggregate;
+pub mod binary_file;
 pub mod scaler;
 pub mod temporal;
 pub mod window;

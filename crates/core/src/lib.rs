@@ -15,6 +15,7 @@ pub mod forecast;
 pub mod grid;
 pub mod hotkey;
 pub mod ids;
+pub mod indicators;
 pub mod numeric;
 pub mod postprocess;
 pub mod rounds;

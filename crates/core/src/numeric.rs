@@ -124,26 +124,7 @@ pub(crate) fn mean_and_deviation<T: Real>(values: &[T]) -> (T, T) {
 ///
 /// Method: Shewchuk's growing expansion with a correction for the round-half-even tie.
 pub fn exact_sum(values: &[f64]) -> f64 {
-    let mut partials: Vec<f64> = Vec::new();
-    for &value in values {
-        let mut carry = value;
-        let mut kept = 0;
-        for index in 0..partials.len() {
-            let mut other = partials[index];
-            if carry.abs() < other.abs() {
-                std::mem::swap(&mut carry, &mut other);
-            }
-            let high = carry + other;
-            let low = other - (high - carry);
-            if low.abs() > 0.0 {
-                partials[kept] = low;
-                kept += 1;
-            }
-            carry = high;
-        }
-        partials.truncate(kept);
-        partials.push(carry);
-    }
+    let mut partials = expansion(values);
     let Some(mut high) = partials.pop() else { return 0.0 };
     let mut low = 0.0;
     while let Some(next) = partials.pop() {
@@ -167,6 +148,42 @@ pub fn exact_sum(values: &[f64]) -> f64 {
     high
 }
 
+/// Returns the mean of finite values, rounded once (up to ties beyond twice the precision).
+pub fn exact_mean(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let high = exact_sum(values);
+    let mut rest = values.to_vec();
+    rest.push(-high);
+    let quotient = high / count;
+    let remainder = (-quotient).mul_add(count, high) + exact_sum(&rest);
+    quotient + remainder / count
+}
+
+/// Returns doubles that do not overlap and add up exactly to the sum, in rising order of size.
+fn expansion(values: &[f64]) -> Vec<f64> {
+    let mut partials: Vec<f64> = Vec::new();
+    for &value in values {
+        let mut carry = value;
+        let mut kept = 0;
+        for index in 0..partials.len() {
+            let mut other = partials[index];
+            if carry.abs() < other.abs() {
+                std::mem::swap(&mut carry, &mut other);
+            }
+            let high = carry + other;
+            let low = other - (high - carry);
+            if low.abs() > 0.0 {
+                partials[kept] = low;
+                kept += 1;
+            }
+            carry = high;
+        }
+        partials.truncate(kept);
+        partials.push(carry);
+    }
+    partials
+}
+
 /// Rounds to `decimals` places: multiply, round half to even, divide.
 pub fn round_scaled(value: f64, decimals: i32) -> f64 {
     let factor = libm::pow(10.0, f64::from(decimals));
@@ -183,6 +200,12 @@ mod tests {
         assert_eq!(exact_sum(&values).to_bits(), 1.001_f64.to_bits());
         assert_eq!(exact_sum(&[0.1; 10]).to_bits(), 1.0_f64.to_bits());
         assert_eq!(exact_sum(&[]).to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
+    fn exact_mean_is_rounded_once() {
+        assert_eq!(exact_mean(&[0.1, 0.2, 0.3]).to_bits(), 0.2_f64.to_bits());
+        assert_eq!(exact_mean(&[1e16, 2.0, -1e16]).to_bits(), (2.0_f64 / 3.0).to_bits());
     }
 
     #[test]

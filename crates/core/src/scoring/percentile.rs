@@ -62,23 +62,18 @@ pub(crate) fn percentile_of_narrow(realised: &[f32]) -> f64 {
     measure(realised).importance()
 }
 
-/// Measures in the width of the values, without checks; an empty list has a NaN ratio.
+/// Measures in the width of the values, without checks: NaN and zero give what they give.
 pub(crate) fn measure<T: Real>(closes: &[T]) -> Volatility {
-    let mut least = f64::NAN;
-    let mut ratio = f64::NAN;
-    if let Some(first) = closes.first() {
-        // A NaN anywhere makes both extremes NaN, as array minima do.
-        let nan = closes.iter().any(|close| close.widen().is_nan());
-        let extreme = |better: fn(T, T) -> bool| {
-            closes.iter().copied().fold(*first, |best, next| if better(next, best) { next } else { best })
-        };
-        if !nan {
-            let low = extreme(|a, b| a < b);
-            least = low.widen();
-            ratio = (extreme(|a, b| a > b) / low).widen();
-        }
-    }
-    let deviation_usd = if least.is_nan() { f64::NAN } else { mean_and_deviation(closes).1.widen() };
+    // The first value stays unless a later one compares as better, so a NaN in front stays.
+    let extreme = |is_better: fn(T, T) -> bool| {
+        let better = |best, next| if is_better(next, best) { next } else { best };
+        closes.iter().copied().reduce(better)
+    };
+    let ratio = match (extreme(|a, b| a > b), extreme(|a, b| a < b)) {
+        (Some(greatest), Some(least)) => (greatest / least).widen(),
+        _ => f64::NAN,
+    };
+    let deviation_usd = mean_and_deviation(closes).1.widen();
     Volatility {
         ratio,
         deviation_usd,

@@ -5,26 +5,10 @@
 use crate::hotkey::Hotkey;
 use crate::numeric::{mean_and_deviation, pairwise_sum, plain_sum, round_scaled};
 use crate::scoring::{ScoreError, Volatility, rmse_unchecked, step_weights};
+use crate::seed::SeedError;
 
 /// Decimal places of a share.
 const SHARE_DECIMALS: i32 = 4;
-
-/// How the reference fails; the golden data names the class of its exception.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SeedScoreError {
-    /// Fewer than two scores cannot be scaled.
-    #[error("fewer than 2 scores, cannot scale")]
-    MinResponses,
-    /// Division of plain floats by zero.
-    #[error("all scores are equal, division by zero")]
-    ZeroDivision,
-    /// An empty list, or shapes that do not fit.
-    #[error("empty list or shapes that do not fit")]
-    Value,
-    /// A forecast has the wrong number of values.
-    #[error("wrong number of values")]
-    PredictionSize,
-}
 
 /// The kind of number that the reference works with in this place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,36 +38,28 @@ fn python_max(values: &[f64]) -> f64 {
 ///
 /// Golden data: `scoring/weighted_rmse.json`, 1e-12 relative.
 pub fn weighted_rmse(forecast: &[f64], realised: &[f64]) -> Result<f64, ScoreError> {
-    let mismatch = ScoreError::Length { forecast: forecast.len(), realised: realised.len() };
     let distances: Vec<f64> = match (forecast.len(), realised.len()) {
         (a, b) if a == b => return Ok(rmse_unchecked(forecast, realised)),
         (1, _) => realised.iter().map(|real| forecast[0] - real).collect(),
         (_, 1) => forecast.iter().map(|expected| expected - realised[0]).collect(),
-        _ => return Err(mismatch),
+        (a, b) => return Err(ScoreError::Length { forecast: a, realised: b }),
     };
-    Ok(broadcast_rmse(&distances, forecast.len(), realised.len()).ok_or(mismatch)?)
-}
-
-/// The weights have the length of the forecasts and are broadcast against the distances.
-fn broadcast_rmse(distances: &[f64], forecast: usize, _realised: usize) -> Option<f64> {
-    let weights = step_weights(forecast);
-    let weighted: Vec<f64> = if weights.len() == distances.len() {
-        weights.iter().zip(distances).map(|(weight, d)| weight * (d * d)).collect()
-    } else if let [weight] = weights[..] {
-        distances.iter().map(|d| weight * (d * d)).collect()
-    } else {
-        return None;
+    // The weights have the length of the forecast and are broadcast against the distances too.
+    let weights = step_weights(forecast.len());
+    let weighted: Vec<f64> = match weights[..] {
+        [weight] => distances.iter().map(|d| weight * (d * d)).collect(),
+        _ => weights.iter().zip(&distances).map(|(weight, d)| weight * (d * d)).collect(),
     };
-    Some((pairwise_sum(&weighted) / pairwise_sum(&weights)).sqrt())
+    Ok((pairwise_sum(&weighted) / pairwise_sum(&weights)).sqrt())
 }
 
 /// [`weighted_rmse`] after a check of the sizes.
 ///
 /// # Errors
-/// [`SeedScoreError::PredictionSize`] when lengths differ, or there are too few values.
-pub fn score_response(forecast: &[f64], realised: &[f64]) -> Result<f64, SeedScoreError> {
+/// [`SeedError::IncorrectPredictionSize`] when lengths differ, or there are too few values.
+pub fn score_response(forecast: &[f64], realised: &[f64]) -> Result<f64, SeedError> {
     if forecast.is_empty() || realised.len() < 2 || forecast.len() != realised.len() {
-        return Err(SeedScoreError::PredictionSize);
+        return Err(SeedError::IncorrectPredictionSize);
     }
     Ok(rmse_unchecked(forecast, realised))
 }
@@ -91,18 +67,18 @@ pub fn score_response(forecast: &[f64], realised: &[f64]) -> Result<f64, SeedSco
 /// Returns 1 for the least error, 0 for the greatest.
 ///
 /// # Errors
-/// [`SeedScoreError::MinResponses`] below two scores; [`SeedScoreError::ZeroDivision`] for equal
+/// [`SeedError::MinResponses`] below two scores; [`SeedError::ZeroDivision`] for equal
 /// plain floats (array scalars give NaN).
 ///
 /// Golden data: `scoring/simple_scale_scores.json`, exact.
-pub fn simple_scale_scores(scores: &[f64], kind: NumberKind) -> Result<Vec<f64>, SeedScoreError> {
+pub fn simple_scale_scores(scores: &[f64], kind: NumberKind) -> Result<Vec<f64>, SeedError> {
     if scores.len() <= 1 {
-        return Err(SeedScoreError::MinResponses);
+        return Err(SeedError::MinResponses);
     }
     let (least, greatest) = (python_min(scores), python_max(scores));
     let spread = greatest - least;
     if kind == NumberKind::Plain && spread.abs() <= 0.0 {
-        return Err(SeedScoreError::ZeroDivision);
+        return Err(SeedError::ZeroDivision);
     }
     Ok(scores.iter().map(|score| 1.0 - (score - least) / spread).collect())
 }
@@ -110,12 +86,12 @@ pub fn simple_scale_scores(scores: &[f64], kind: NumberKind) -> Result<Vec<f64>,
 /// Returns 1 − e^(−1 / (s / average)); a perfect score counts as 1e-8.
 ///
 /// # Errors
-/// [`SeedScoreError::MinResponses`] below two scores.
+/// [`SeedError::MinResponses`] below two scores.
 ///
 /// Golden data: `scoring/scale_scores.json`, 1e-12 relative.
-pub fn scale_scores(scores: &[f64]) -> Result<Vec<f64>, SeedScoreError> {
+pub fn scale_scores(scores: &[f64]) -> Result<Vec<f64>, SeedError> {
     if scores.len() <= 1 {
-        return Err(SeedScoreError::MinResponses);
+        return Err(SeedError::MinResponses);
     }
     let average = plain_sum(scores) / scores.len() as f64;
     let scale = |score: &f64| {
@@ -128,13 +104,13 @@ pub fn scale_scores(scores: &[f64]) -> Result<Vec<f64>, SeedScoreError> {
 /// Returns the shares of scaled scores: min-max, divided by the sum, rounded to four places.
 ///
 /// # Errors
-/// [`SeedScoreError::Value`] for an empty list, [`SeedScoreError::ZeroDivision`] for equal plain
+/// [`SeedError::Value`] for an empty list, [`SeedError::ZeroDivision`] for equal plain
 /// floats.
 ///
 /// Golden data: `scoring/weigh_miner_scores.json`, exact.
-pub fn weigh_miner_scores(scores: &[f64], kind: NumberKind) -> Result<Vec<f64>, SeedScoreError> {
+pub fn weigh_miner_scores(scores: &[f64], kind: NumberKind) -> Result<Vec<f64>, SeedError> {
     if scores.is_empty() {
-        return Err(SeedScoreError::Value);
+        return Err(SeedError::Value);
     }
     if scores.len() == 1 {
         return Ok(vec![1.0]);
@@ -142,12 +118,12 @@ pub fn weigh_miner_scores(scores: &[f64], kind: NumberKind) -> Result<Vec<f64>, 
     let (least, greatest) = (python_min(scores), python_max(scores));
     let spread = greatest - least;
     if kind == NumberKind::Plain && spread.abs() <= 0.0 {
-        return Err(SeedScoreError::ZeroDivision);
+        return Err(SeedError::ZeroDivision);
     }
     let scaled: Vec<f64> = scores.iter().map(|score| (score - least) / spread).collect();
     let total = plain_sum(&scaled);
     if kind == NumberKind::Plain && total.abs() <= 0.0 {
-        return Err(SeedScoreError::ZeroDivision);
+        return Err(SeedError::ZeroDivision);
     }
     let round = |share: f64| match kind {
         NumberKind::Array => round_scaled(share, SHARE_DECIMALS),
@@ -209,4 +185,27 @@ pub fn volatility_of_singles(closes: &[f32]) -> Volatility {
 /// Measures the volatility of closes in double precision, without checks.
 pub fn volatility_of_doubles(closes: &[f64]) -> Volatility {
     crate::scoring::measure(closes)
+}
+
+/// Returns the part of the steps with equal direction; the number of steps is the forecast's.
+///
+/// # Errors
+/// [`SeedError::Index`] when fewer closes were realised, [`SeedError::ZeroDivision`] for one step.
+///
+/// Golden data: `scoring/directional_accuracy.json`, exact.
+pub fn directional_accuracy(forecast: &[f64], realised: &[f64]) -> Result<f64, SeedError> {
+    if realised.len() < forecast.len() {
+        return Err(SeedError::Index);
+    }
+    if forecast.len() < 2 {
+        return Err(SeedError::ZeroDivision);
+    }
+    let sign = |pair: &[f64]| {
+        let change = pair[1] - pair[0];
+        if change > 0.0 { 1.0 } else if change < 0.0 { -1.0 } else { change * 0.0 }
+    };
+    let steps = forecast.windows(2).zip(realised.windows(2));
+    // The sign of NaN is NaN, which equals nothing.
+    let hits = steps.filter(|(a, b)| sign(a).partial_cmp(&sign(b)) == Some(std::cmp::Ordering::Equal));
+    Ok(hits.count() as f64 / (forecast.len() - 1) as f64)
 }
