@@ -137,6 +137,15 @@ impl Config {
         Ok(Loaded { config, hash, path: path.to_owned() })
     }
 
+    /// Returns the built-in defaults with the process's environment on top, as if `path` were empty.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] when a variable of the environment is faulty.
+    pub fn load_defaults(path: &Path) -> Result<Loaded, ConfigErrors> {
+        let config = Self::from_text("", "built-in defaults", process_environment())?;
+        Ok(Loaded { config, hash: Fingerprint::of(b""), path: path.to_owned() })
+    }
+
     /// Checks a text that was read from `file`, with the variables of `environment` on top.
     ///
     /// # Errors

@@ -154,24 +154,20 @@ impl Reader {
             let place = Place { file: environment(&found.variable), line: 0, column: 0 };
             let value = override_value::<T>(&found.text);
             let shown = shorten(&found.text);
-            return self.checked(full, key, place, value.as_ref(), &shown);
+            return self.checked(full, key, &place, value.as_ref(), &shown);
         }
-        match table.and_then(|table| table.get_key_value(key.name)) {
-            Some((_, item)) => {
-                let place = self.place_of(item.span());
-                let shown = self.shown(item.span());
-                self.checked(full, key, place, item.as_value(), &shown)
-            }
-            None => {
-                if key.is_required {
-                    let place = self.place(path);
-                    self.failed.insert(full.clone());
-                    let reason = format!("is missing, must be {}", key.allowed());
-                    self.push(full, &place, reason, None);
-                }
-                default_of(key)
-            }
+        if let Some(item) = table.and_then(|table| table.get(key.name)) {
+            let place = self.place_of(item.span());
+            let shown = self.shown(item.span());
+            return self.checked(full, key, &place, item.as_value(), &shown);
         }
+        if key.is_required {
+            let place = self.place(path);
+            self.failed.insert(full.clone());
+            let reason = format!("is missing, must be {}", key.allowed());
+            self.push(full, &place, reason, None);
+        }
+        default_of(key)
     }
 
     /// Reports a fault between keys at the first of `keys`, unless one of them is faulty itself.
@@ -219,7 +215,7 @@ impl Reader {
         &mut self,
         full: String,
         key: &'static Key,
-        place: Place,
+        place: &Place,
         value: Option<&Toml>,
         shown: &str,
     ) -> T {
@@ -233,7 +229,7 @@ impl Reader {
             format!("is {shown}, must be {}", key.allowed())
         };
         self.failed.insert(full.clone());
-        self.push(full, &place, reason, None);
+        self.push(full, place, reason, None);
         default_of(key)
     }
 
@@ -317,7 +313,7 @@ fn override_path(variable: &str) -> String {
     let mut path = String::new();
     for part in variable.split("__") {
         if part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty() {
-            path.push_str(&format!("[{part}]"));
+            path = format!("{path}[{part}]");
         } else {
             path = join(&path, &part.to_lowercase());
         }

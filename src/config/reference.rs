@@ -25,7 +25,7 @@ Durations count real time unless they say market time, which is the same outside
 network.";
 
 /// Returns the configuration as a commented file; secrets are redacted.
-pub fn reference(config: &Config) -> String {
+pub(super) fn reference(config: &Config) -> String {
     let mut text = String::new();
     comment(HEAD, &mut text);
     config.visit_parts(&mut |name, part| part.write(name, &mut text));

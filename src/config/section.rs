@@ -62,6 +62,7 @@ pub trait Section: Default + Clone {
     fn diff_fields(&self, new: &Self, path: &str, changes: &mut Vec<Change>);
 
     /// Returns `new` with those keys as they are that need a start.
+    #[must_use]
     fn merge_fields(&self, new: &Self) -> Self;
 
     /// Returns each key with its value as TOML, secrets redacted.
@@ -94,6 +95,7 @@ pub trait Part: Sized {
     fn diff(&self, new: &Self, path: &str, changes: &mut Vec<Change>);
 
     /// Returns `new` with that as it is that needs a start.
+    #[must_use]
     fn merge(&self, new: &Self) -> Self;
 
     /// Adds the paths of all keys.

@@ -158,7 +158,7 @@ fn values_are_read_as_people_write_them() {
     assert_eq!(config.miner.max_body, ByteSize(2_000_000));
     assert_eq!(config.miner.external.unwrap().port(), 8091);
     assert_eq!(config.miner.allow.len(), 1);
-    assert_eq!(config.validator.query_timeout, Duration::from_secs(60));
+    assert_eq!(config.validator.query_timeout, Duration::from_mins(1));
     assert!((config.validator.absurd_factor - 3.0).abs() < f64::EPSILON);
     assert_eq!(config.validator.scoring.compatibility, Compatibility::Seed);
     assert_eq!(config.stream[0].spec().interval, Interval::MINUTE);
@@ -311,7 +311,7 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.stream[0].symbol, "ETHUSDT");
     assert!(config.http.allow_remote);
     assert_eq!(config.dev.miners, [DevMiner::Last, DevMiner::Drift]);
-    assert_eq!(config.store.retention, Duration::from_secs(90 * 86_400));
+    assert_eq!(config.store.retention, Duration::from_hours(90 * 24));
 }
 
 #[test]

@@ -110,7 +110,8 @@ pub fn format_duration(duration: Duration) -> String {
     for (unit, unit_ms) in DURATION_UNITS {
         let count = rest_ms / unit_ms;
         if count > 0 {
-            text.push_str(&format!("{count}{unit}"));
+            text.push_str(&count.to_string());
+            text.push_str(unit);
             rest_ms -= count * unit_ms;
         }
     }

@@ -181,7 +181,7 @@ impl Value for String {
 
 impl Value for bool {
     const EXPECTED: &'static str = "true or false";
-    const IS_TEXT: bool = false;
+    const IS_TEXT: Self = false;
 
     fn read(value: &Toml, _: &Rule) -> Option<Self> {
         value.as_bool()

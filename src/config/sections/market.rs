@@ -47,9 +47,9 @@ section! {
         /// Spacing of the rounds; a multiple of the interval.
         round_every: Interval = "30m", Any, "market time", Start;
         /// The wire's `topic_id`.
-        topic_id: i64 = 1, Int(0, 2147483647), "", Start;
+        topic_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
         /// The wire's `schema_id`.
-        schema_id: i64 = 1, Int(0, 2147483647), "", Start;
+        schema_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
         /// The exchange that the candles come from.
         exchange: SourceExchange = "binance", Any, "", Part("feed");
         /// The exchange's name of the pair.

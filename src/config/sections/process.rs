@@ -155,7 +155,7 @@ section! {
     DevConfig
     keys {
         /// Market time for one unit of real time.
-        speed: f64 = 600.0, Float(1.0, 100000.0), "times real time", Start;
+        speed: f64 = 600.0, Float(1.0, 100_000.0), "times real time", Start;
         /// Market time at which a new network begins; a network that is continued goes on where it
         /// stopped.
         start: UtcTime = "2025-01-02T00:00:00Z", Any, "", Start;
@@ -170,7 +170,7 @@ section! {
         /// Least number of blocks between two weight settings.
         weights_rate_limit: u64 = 4, Int(0, 50400), "blocks", Start;
         /// Seed of everything random.
-        seed: u64 = 1, Int(0, 9223372036854775807), "", Start;
+        seed: u64 = 1, Int(0, 9_223_372_036_854_775_807), "", Start;
     }
     parts {}
 }

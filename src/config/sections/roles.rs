@@ -53,7 +53,7 @@ section! {
         /// Whether only hotkeys with a validator permit may ask.
         require_permit: bool = true, Any, "", Live;
         /// Least stake of a hotkey that may ask.
-        min_stake: Rao = 0.0, Float(0.0, 21000000.0), "TAO", Live;
+        min_stake: Rao = 0.0, Float(0.0, 21_000_000.0), "TAO", Live;
         /// Hotkeys that may ask whatever their permit and stake.
         allow: Vec<Hotkey> = [], Any, "", Live;
         /// Hotkeys that may never ask.
@@ -107,7 +107,7 @@ section! {
     ValidatorScoring
     keys {
         /// Length of the moving average of a miner's shares.
-        ema_length: u32 = 48, Int(1, 100000), "rounds", Part("evaluator");
+        ema_length: u32 = 48, Int(1, 100_000), "rounds", Part("evaluator");
         /// Where the average of a hotkey begins that was never scored.
         new_miner_start: NewMinerStart = "zero", Any, "", Part("evaluator");
         /// `seed` gives the results of the original subnet, its faults included.
@@ -123,9 +123,9 @@ section! {
         /// Time between two settings; the chain's rate limit holds anyway.
         every: Duration = "1h12m", Span("1m", "2d"), "market time", Live;
         /// The subnet's version key.
-        version_key: u64 = 0, Int(0, 9223372036854775807), "", Live;
+        version_key: u64 = 0, Int(0, 9_223_372_036_854_775_807), "", Live;
         /// Exponent of the Yeo-Johnson transform: a larger one pays the best miners more.
-        lambda: f64 = 2000.0, Float(1.0, 100000.0), "", Live;
+        lambda: f64 = 2000.0, Float(1.0, 100_000.0), "", Live;
         /// Mean average at which `lambda` holds as it stands; it is scaled by this over the mean, so
         /// that a few miners are not paid as winner takes all. 0 turns the scaling off.
         reference_mean: f64 = 0.004, Float(0.0, 1.0), "", Live;
