@@ -369,6 +369,16 @@ impl GlobalArgs {
         Ok(loaded)
     }
 
+    /// Reads the configuration for a daemon in `role`, which must have a file.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with every fault, as [`Config::load_for`].
+    pub fn load_for(&self, role: Role) -> Result<Loaded, ConfigErrors> {
+        let mut loaded = Config::load_for(role, self.config_path())?;
+        self.apply(&mut loaded.config);
+        Ok(loaded)
+    }
+
     /// Puts the options on top of a configuration, for a reload too.
     pub fn apply(&self, config: &mut Config) {
         if let Some(dir) = &self.data_dir {
@@ -552,5 +562,10 @@ mod tests {
         assert_eq!(loaded.config.store.path, dir.path().join("data"));
         assert_eq!(loaded.config.log_dir(), dir.path().join("data/log"));
         assert_eq!(loaded.path, path);
+
+        std::fs::write(&path, "[[stream]]\nid = \"OTHER\"\n").unwrap();
+        assert!(global.load_for(Role::Validator).is_ok());
+        let found = global.load_for(Role::Both).unwrap_err();
+        assert_eq!((found.len(), found.errors[0].line), (1, 2));
     }
 }

@@ -42,28 +42,32 @@ impl std::error::Error for ConfigError {}
 
 /// All faults of a configuration, in the order of the file; never empty when returned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ConfigErrors(pub Vec<ConfigError>);
+pub struct ConfigErrors {
+    /// The faults.
+    pub errors: Vec<ConfigError>,
+}
 
 impl ConfigErrors {
     /// Returns the number of faults.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.errors.len()
     }
 
     /// Tells whether there is no fault.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.errors.is_empty()
     }
 
     /// Iterates over the faults.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
-        self.0.iter()
+        self.errors.iter()
     }
 
     /// Makes the errors of a file that could not be used at all.
     pub(crate) fn whole_file(file: &str, reason: String, hint: Option<String>) -> Self {
         let file = file.to_owned();
-        Self(vec![ConfigError { file, line: 0, column: 0, key: String::new(), reason, hint }])
+        let key = String::new();
+        Self { errors: vec![ConfigError { file, line: 0, column: 0, key, reason, hint }] }
     }
 }
 
@@ -79,7 +83,7 @@ impl<'a> IntoIterator for &'a ConfigErrors {
 impl fmt::Display for ConfigErrors {
     /// One fault a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }

@@ -132,8 +132,21 @@ impl Config {
     /// # Errors
     /// [`ConfigErrors`] with every fault that was found, in the order of the file.
     pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+        Self::load_as(path, None)
+    }
+
+    /// Like [`Self::load`], with the rules that only hold in `role`.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with every fault that was found, in the order of the file.
+    pub fn load_for(role: Role, path: &Path) -> Result<Loaded, ConfigErrors> {
+        Self::load_as(path, Some(role))
+    }
+
+    fn load_as(path: &Path, role: Option<Role>) -> Result<Loaded, ConfigErrors> {
         let (text, hash) = read_once(path).map_err(|error| unreadable(path, &error))?;
-        let config = Self::from_text(&text, &path.display().to_string(), process_environment())?;
+        let file = path.display().to_string();
+        let config = Self::read(&text, &file, process_environment(), role)?;
         Ok(Loaded { config, hash, path: path.to_owned() })
     }
 

@@ -196,7 +196,7 @@ impl Reader {
             self.push(path, &place, reason.to_owned(), hint);
         }
         self.errors.sort_by_key(|error| (error.line == 0, error.line, error.column));
-        ConfigErrors(self.errors)
+        ConfigErrors { errors: self.errors }
     }
 
     fn builtin_list<E: Entry>(&mut self, path: &str) -> Vec<E> {

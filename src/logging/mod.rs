@@ -149,7 +149,17 @@ fn install(
     let (targets, filter) = reload::Layer::new(targets(config.level));
     let subscriber = tracing_subscriber::registry().with(layer.clone().with_filter(targets));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(log_panic));
     Ok(LogHandle { filter, layer, file })
+}
+
+/// Writes a panic as one line; the default text of several lines would break JSON lines.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let reason = panic.payload_as_str().unwrap_or("no text");
+    tracing::error!(actor = "panic", thread, location, reason, "panic");
 }
 
 fn limits(config: &LogConfig) -> RotationLimits {

@@ -183,6 +183,49 @@ fn the_level_changes_while_the_log_is_in_use_and_noisy_crates_stay_quiet() {
     assert_eq!(events, ["detail", "trouble"]);
 }
 
+/// Set in the child process of the test below: the directory of its log.
+const CHILD: &str = "FORECASTD_TEST_LOG_DIR";
+
+#[test]
+fn the_log_of_the_process_goes_to_its_file_with_panics_and_can_be_set_up_once() {
+    // Log and panic hook belong to the whole process: the other tests must not share them.
+    if let Some(dir) = std::env::var_os(CHILD) {
+        return use_the_log_of_the_process(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = "the_log_of_the_process_goes_to_its_file_with_panics_and_can_be_set_up_once";
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("logging::tests::{name}"), "--nocapture"])
+        .env(CHILD, dir.path())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+    let lines = file_lines(&dir.path().join("log/forecastd.log"));
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!((&lines[0]["actor"], &lines[0]["event"]), (&"test".into(), &"first".into()));
+    let panic = &lines[1];
+    assert_eq!((&panic["level"], &panic["thread"]), (&"error".into(), &"doomed".into()));
+    assert_eq!(panic["reason"], "on purpose\nsecond line");
+    assert!(panic["location"].as_str().unwrap().contains("tests.rs:"), "{panic}");
+    let console = String::from_utf8(child.stderr).unwrap();
+    assert!(console.lines().any(|line| line.contains(r#""event":"first""#)), "{console}");
+}
+
+fn use_the_log_of_the_process(dir: &Path) {
+    let mut config = Config::default();
+    config.store.path = dir.to_owned();
+    config.log.format = LogFormat::Json;
+    let log = init(&config, Arc::new(ManualClock::new(AT_MS))).unwrap();
+    info!(actor = "test", "first");
+    let doomed = std::thread::Builder::new().name("doomed".to_owned());
+    assert!(doomed.spawn(|| panic!("on purpose\nsecond line")).unwrap().join().is_err());
+    assert!(matches!(init(&config, Arc::new(ManualClock::new(0))), Err(LogError::Twice)));
+    log.reopen().unwrap();
+    log.flush();
+    assert_eq!(log.write_errors(), 0);
+}
+
 fn file_lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }
