@@ -1,0 +1,157 @@
+//! What all actors of one node share: clocks, store, chain, key, settings, boards.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use forecastd_chain::{Chain, Keypair, Metagraph};
+use forecastd_core::{Clock, Forecast, Hotkey, StreamId};
+use forecastd_store::Store;
+use serde::Serialize;
+
+use crate::address_book::AddressBook;
+use crate::events::EventSink;
+use crate::faults::Faults;
+use crate::settings::SharedSettings;
+use crate::vitals::VitalsRegistry;
+
+/// Which actors a node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Forecasts and answers.
+    Miner,
+    /// Asks, scores and sets weights.
+    Validator,
+    /// Both with one hotkey.
+    Both,
+}
+
+impl Role {
+    /// Whether the miner's actors run.
+    pub const fn is_miner(self) -> bool {
+        matches!(self, Self::Miner | Self::Both)
+    }
+
+    /// Whether the validator's actors run.
+    pub const fn is_validator(self) -> bool {
+        matches!(self, Self::Validator | Self::Both)
+    }
+
+    /// The name used in configuration and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Miner => "miner",
+            Self::Validator => "validator",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// The environment of one node's actors. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Short name for logs and events.
+    pub name: Arc<str>,
+    /// Which actors run.
+    pub role: Role,
+    /// The node's key.
+    pub key: Arc<Keypair>,
+    /// Time of candles, rounds and schedules; the embedded network runs it fast.
+    pub market: Arc<dyn Clock>,
+    /// Time of signatures, back-offs and watchdogs.
+    pub real: Arc<dyn Clock>,
+    /// Durable state.
+    pub store: Store,
+    /// The chain.
+    pub chain: Arc<dyn Chain>,
+    /// Published settings.
+    pub settings: SharedSettings,
+    /// Published state, read without asking an actor.
+    pub boards: Arc<Boards>,
+    /// Who handles what.
+    pub book: Arc<AddressBook>,
+    /// Life signs of the actors.
+    pub vitals: Arc<VitalsRegistry>,
+    /// Reports.
+    pub events: EventSink,
+    /// Fault points.
+    pub faults: Arc<Faults>,
+}
+
+impl Node {
+    /// The node's public key.
+    pub fn hotkey(&self) -> Hotkey {
+        forecastd_core::Signer::hotkey(&*self.key)
+    }
+}
+
+/// State that one actor publishes and anybody reads: the newest value, never a queue.
+#[derive(Debug, Default)]
+pub struct Boards {
+    /// The newest metagraph; none before the first reading.
+    pub metagraph: ArcSwapOption<Metagraph>,
+    /// The newest forecast of each stream.
+    pub forecasts: ArcSwap<BTreeMap<StreamId, Arc<Forecast>>>,
+    live: Mutex<Live>,
+}
+
+/// Small live figures of the status page.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Live {
+    /// Feeds by stream.
+    pub feeds: BTreeMap<StreamId, FeedStatus>,
+    /// Newest closed candle by stream.
+    pub newest_candle: BTreeMap<StreamId, NewestCandle>,
+    /// Best block seen; 0 before the first.
+    pub head_block: u64,
+    /// Whether the last reading of the chain succeeded.
+    pub chain_connected: bool,
+    /// Block of the last weights that were seen on the chain.
+    pub weights_block: Option<u64>,
+    /// Rounds that wait for their evaluation.
+    pub pending_rounds: usize,
+}
+
+/// The state of one feed.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FeedStatus {
+    /// Whether the socket is up.
+    pub connected: bool,
+    /// Market time of the last message.
+    pub last_message_ms: i64,
+    /// Connections lost since the start.
+    pub reconnects: u64,
+    /// Messages that were not understood.
+    pub dropped: u64,
+}
+
+/// The newest closed candle of a stream.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct NewestCandle {
+    /// When it closed.
+    pub close_time_ms: i64,
+    /// Its close.
+    pub close: f64,
+}
+
+impl Boards {
+    /// Returns a copy of the live figures.
+    pub fn live(&self) -> Live {
+        self.lock().clone()
+    }
+
+    /// Changes the live figures.
+    pub fn update(&self, change: impl FnOnce(&mut Live)) {
+        change(&mut self.lock());
+    }
+
+    /// Returns the newest closed candle of `stream`.
+    pub fn newest_candle(&self, stream: &StreamId) -> Option<NewestCandle> {
+        self.lock().newest_candle.get(stream).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

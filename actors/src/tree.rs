@@ -1,0 +1,164 @@
+//! A node's actor tree on a thread of its own: started, watched, stopped as a whole.
+//!
+//! A reload that needs it, and SIGHUP, stop the tree and start another one in the same process;
+//! store, listeners, boards and life signs belong to the node and outlive it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use forecastd_chain::AxonEndpoint;
+use forecastd_wire::Dendrite;
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+use crate::candles::{CandleClosed, Candles, CandlesBackfilled, RealisedRequest};
+use crate::error::{ActorError, StepContext};
+use crate::evaluator::{Evaluator, RoundPending};
+use crate::events::Event;
+use crate::feed::Feed;
+use crate::forecaster::{Forecaster, WindowReady};
+use crate::housekeeper::Housekeeper;
+use crate::metagraph::MetagraphReader;
+use crate::node::Node;
+use crate::query::Query;
+use crate::responder::{Freeze, Responder, Reveal};
+use crate::supervisor::{RestartActor, Root, TreeBuilder, TreeExit};
+use crate::weights::{ScoresUpdated, WeightSetter};
+
+/// What a tree needs beside its node.
+#[derive(Debug, Clone)]
+pub struct TreeParts {
+    /// The client of a validator.
+    pub dendrite: Option<Arc<Dendrite>>,
+    /// The address at which a miner's axon is reached.
+    pub serve: Option<AxonEndpoint>,
+}
+
+/// A running tree.
+#[derive(Debug)]
+pub struct Tree {
+    node: Node,
+    arbiter: Arbiter,
+    root: Addr<Root>,
+    exit: watch::Receiver<TreeExit>,
+}
+
+impl Tree {
+    /// Starts the actors of the node's role on a new arbiter thread.
+    ///
+    /// Must be called inside of an actix system.
+    ///
+    /// # Errors
+    /// [`ActorError::NotReady`] when the arbiter ended before the tree was built.
+    pub async fn start(node: Node, parts: TreeParts) -> Result<Self, ActorError> {
+        let arbiter = Arbiter::new();
+        let (started, built) = oneshot::channel();
+        let tree_node = node.clone();
+        arbiter.spawn(async move {
+            // The receiver is gone only when the caller gave up; the arbiter is stopped then.
+            drop(started.send(build(tree_node, parts)));
+        });
+        let (root, exit) = built.await.step("starting the actor tree")?;
+        info!(actor = "root", node = %node.name, role = node.role.as_str(), "actor tree started");
+        node.events.emit(Event::Started { role: node.role.as_str(), hotkey: node.hotkey() });
+        Ok(Self { node, arbiter, root, exit })
+    }
+
+    /// The node of this tree.
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Returns the actor that could not be kept alive, when the tree gave up by itself.
+    pub fn has_given_up(&mut self) -> Option<String> {
+        match &*self.exit.borrow_and_update() {
+            TreeExit::BudgetSpent { actor } => Some(actor.clone()),
+            TreeExit::Running => None,
+        }
+    }
+
+    /// Resolves with the actor that could not be kept alive.
+    pub async fn gave_up(&mut self) -> String {
+        loop {
+            if let TreeExit::BudgetSpent { actor } = &*self.exit.borrow_and_update() {
+                return actor.clone();
+            }
+            if self.exit.changed().await.is_err() {
+                return "root".to_owned();
+            }
+        }
+    }
+
+    /// Restarts one actor; a prefix before `:` names a group such as all feeds.
+    ///
+    /// # Errors
+    /// [`ActorError`] when the root does not answer.
+    pub async fn restart_actor(&self, name: &str, reason: &str) -> Result<bool, ActorError> {
+        let message = RestartActor { name: name.to_owned(), reason: reason.to_owned() };
+        self.root.send(message).await.step("restarting an actor")
+    }
+
+    /// Stops all actors at once. Durable state only changes in the store's transactions, so what
+    /// is in flight is either on disk or was never acknowledged. Waits for the thread's end at most `deadline`; true when it ended.
+    pub async fn stop(self, deadline: Duration) -> bool {
+        self.node.book.clear();
+        self.arbiter.stop();
+        let arbiter = self.arbiter;
+        let joined = tokio::task::spawn_blocking(move || arbiter.join().is_ok());
+        let graceful = matches!(tokio::time::timeout(deadline, joined).await, Ok(Ok(true)));
+        if !graceful {
+            warn!(actor = "root", node = %self.node.name, "actor thread did not end in time");
+        }
+        self.node.events.emit(Event::Stopped { graceful });
+        graceful
+    }
+}
+
+fn build(node: Node, parts: TreeParts) -> (Addr<Root>, watch::Receiver<TreeExit>) {
+    let role = node.role;
+    let streams = node.settings.load_full();
+    let mut tree = TreeBuilder::new(node);
+    tree.start("candles", true, Candles::new, |book, address| {
+        book.publish::<_, CandleClosed>(address);
+        book.publish::<_, CandlesBackfilled>(address);
+        book.publish::<_, RealisedRequest>(address);
+    });
+    let serve = parts.serve;
+    tree.start(
+        "metagraph",
+        true,
+        move |node, vitals| MetagraphReader::new(node, vitals, serve.clone()),
+        |_, _| {},
+    );
+    if role.is_miner() {
+        tree.start("forecaster", true, Forecaster::new, |book, address| {
+            book.publish::<_, WindowReady>(address);
+        });
+        tree.start("responder", true, Responder::new, |book, address| {
+            book.publish::<_, Freeze>(address);
+            book.publish::<_, Reveal>(address);
+        });
+    }
+    if let (true, Some(dendrite)) = (role.is_validator(), parts.dendrite) {
+        tree.start("evaluator", true, Evaluator::new, |book, address| {
+            book.publish::<_, RoundPending>(address);
+        });
+        tree.start("weights", true, WeightSetter::new, |book, address| {
+            book.publish::<_, ScoresUpdated>(address);
+        });
+        tree.start(
+            "query",
+            true,
+            move |node, vitals| Query::new(node, vitals, Arc::clone(&dendrite)),
+            |_, _| {},
+        );
+    }
+    for stream in &streams.streams {
+        let id = stream.spec.id.clone();
+        let name = format!("feed:{id}");
+        tree.start(&name, true, move |node, vitals| Feed::new(node, vitals, id.clone()), |_, _| {});
+    }
+    tree.start("housekeeper", false, Housekeeper::new, |_, _| {});
+    tree.watch()
+}

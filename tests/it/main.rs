@@ -1,0 +1,4 @@
+//! Tests of the whole workspace and of the daemon, one module a topic.
+
+mod config;
+mod layering;
