@@ -14,7 +14,7 @@ forecastd: configuration with every key, its default, range and reload class.
 
 As it stands it describes the embedded network (`forecastd dev`). A key that is left out has its \
 default. Durations are written `500ms`, `30s`, `1h30m`, sizes `64MiB`; an empty text means \
-\"not set\". Any key can be overridden by an environment variable: `validator.query_timeout` by \
+\"not set\"; a relative path starts at the working directory. Any key can be overridden by an environment variable: `validator.query_timeout` by \
 FORECASTD__VALIDATOR__QUERY_TIMEOUT, the symbol of the first stream by FORECASTD__STREAM__0__SYMBOL.
 
 Reload classes. live: applied as soon as the file is saved. part: the named actor restarts, the \

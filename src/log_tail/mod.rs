@@ -82,6 +82,7 @@ pub struct Tail {
 impl Tail {
     /// Begins with the first line of the file at `path`, which need not exist yet.
     pub fn from_start(path: &Path) -> Self {
+        // One that cannot be opened is reported by the first step that needs it.
         let previous = OpenFile::open(&numbered(path, 1)).ok().flatten();
         Self { path: path.to_owned(), current: None, previous, next: VecDeque::new() }
     }

@@ -65,8 +65,7 @@ section! {
     /// What the daemon keeps on disk.
     StoreConfig
     keys {
-        /// Data directory, on a local disk; one process at a time. Relative to the working
-        /// directory.
+        /// Data directory, on a local disk; one process at a time.
         path: PathBuf = "var/forecastd", Any, "", Start;
         /// Memory for the cache of each of the two databases.
         cache: ByteSize = "64MiB", Size("1MiB", "16GiB"), "", Start;
