@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn pauses_rise_to_the_ceiling_and_reset() {
-        let (min, max) = (Duration::from_millis(500), Duration::from_secs(60));
+        let (min, max) = (Duration::from_millis(500), Duration::from_mins(1));
         let mut backoff = Backoff::new(min, max, 7);
         let mut ceiling = min;
         for _ in 0..20 {

@@ -55,12 +55,12 @@ impl Default for FeedConfig {
             ws_url: "wss://data-stream.binance.vision".to_owned(),
             rest_url: "https://data-api.binance.vision".to_owned(),
             trades: false,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(15),
             backoff_min: Duration::from_millis(500),
-            backoff_max: Duration::from_secs(60),
-            max_connection_age: Duration::from_secs(23 * 3600),
+            backoff_max: Duration::from_mins(1),
+            max_connection_age: Duration::from_hours(23),
             final_grace: Duration::from_secs(5),
             max_backfill: 10_000,
             resume_from_ms: None,
@@ -74,7 +74,7 @@ impl FeedConfig {
     /// # Errors
     /// [`ExchangeError::Config`] names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), ExchangeError> {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let milli = Duration::from_millis(1);
         if !(1..=32).contains(&self.symbol.len())
             || !self.symbol.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -129,7 +129,7 @@ impl FeedConfig {
         if !(1..=MAX_BACKFILL_LIMIT).contains(&self.max_backfill) {
             return Err(refuse(
                 "max_backfill",
-                self.max_backfill,
+                &self.max_backfill,
                 "1..100000 intervals",
             ));
         }
@@ -138,7 +138,7 @@ impl FeedConfig {
         {
             return Err(refuse(
                 "resume_from_ms",
-                from_ms,
+                &from_ms,
                 "a multiple of the interval, not negative",
             ));
         }
@@ -172,11 +172,15 @@ fn check_span(
     if range.contains(&span) {
         Ok(())
     } else {
-        Err(refuse(key, format!("{span:?}"), rule))
+        Err(refuse(key, &format!("{span:?}"), rule))
     }
 }
 
-pub(crate) fn refuse(key: &'static str, value: impl ToString, rule: &'static str) -> ExchangeError {
+pub(crate) fn refuse(
+    key: &'static str,
+    value: &(impl ToString + ?Sized),
+    rule: &'static str,
+) -> ExchangeError {
     ExchangeError::Config {
         key,
         value: value.to_string(),
@@ -193,9 +197,11 @@ mod tests {
         FeedConfig::default().validate().unwrap();
     }
 
+    type Damage = fn(&mut FeedConfig);
+
     #[test]
     fn each_bad_setting_is_named() {
-        let broken: [(&str, fn(&mut FeedConfig)); 12] = [
+        let broken: [(&str, Damage); 12] = [
             ("symbol", |c| c.symbol = "BTC/USDT".into()),
             ("symbol", |c| c.symbol = String::new()),
             ("ws_url", |c| c.ws_url = "https://host".into()),
@@ -204,9 +210,7 @@ mod tests {
             ("rest_url", |c| c.rest_url = "https://user@host".into()),
             ("idle_timeout", |c| c.idle_timeout = Duration::ZERO),
             ("backoff_max", |c| c.backoff_max = Duration::from_millis(1)),
-            ("max_connection_age", |c| {
-                c.max_connection_age = Duration::from_secs(90_000)
-            }),
+            ("max_connection_age", |c| c.max_connection_age *= 2),
             ("final_grace", |c| c.final_grace = Duration::from_secs(4000)),
             ("max_backfill", |c| c.max_backfill = 0),
             ("resume_from_ms", |c| c.resume_from_ms = Some(1)),

@@ -25,7 +25,7 @@ const SOCKET_QUEUE: usize = 256;
 const MIN_REPEAT: Duration = Duration::from_millis(20);
 /// Longest wait that the exchange may impose while live candles are held back for a gap before
 /// them; a longer ban leaves the gap to the owner, so that a forecaster is not blind meanwhile.
-const MAX_HOLD: Duration = Duration::from_secs(300);
+const MAX_HOLD: Duration = Duration::from_mins(5);
 
 type Fetch = Pin<Box<dyn Future<Output = Result<Vec<Candle>, ExchangeError>> + Send>>;
 

@@ -18,10 +18,10 @@ const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Error bodies are short; some are HTML of a firewall.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Wait after 429 and 418 when the exchange does not say how long.
-const DEFAULT_RATE_WAIT: Duration = Duration::from_secs(60);
-const DEFAULT_BAN_WAIT: Duration = Duration::from_secs(120);
+const DEFAULT_RATE_WAIT: Duration = Duration::from_mins(1);
+const DEFAULT_BAN_WAIT: Duration = Duration::from_mins(2);
 /// The longest ban that an exchange documents.
-const MAX_WAIT: Duration = Duration::from_secs(3 * 24 * 3600);
+const MAX_WAIT: Duration = Duration::from_hours(72);
 
 /// What an exchange's error body says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,15 @@
 //! supported exchange is run; an unknown exchange, a file without its expectation and an empty
 //! folder fail.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "test helpers may panic; what is compared must be equal to the bit"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Incoming messages a second, pongs included, as documented.
 const MAX_MESSAGES_PER_SECOND: u32 = 5;
 /// A pong must come within this time.
-const PONG_TIMEOUT: Duration = Duration::from_secs(60);
+const PONG_TIMEOUT: Duration = Duration::from_mins(1);
 /// Size of the message of [`Fault::Oversized`].
 const OVERSIZED_BYTES: usize = 4 * 1024 * 1024;
 
@@ -144,7 +144,9 @@ impl Session {
         &mut self,
         frame: Option<Result<Frame, tokio_tungstenite::tungstenite::Error>>,
     ) -> Result<(), Ended> {
-        let Some(Ok(frame)) = frame else { return Err(Ended) };
+        let Some(Ok(frame)) = frame else {
+            return Err(Ended);
+        };
         let now = Instant::now();
         if now.duration_since(self.window.0) >= Duration::from_secs(1) {
             self.window = (now, 0);
@@ -176,23 +178,23 @@ impl Session {
     fn arm(&mut self) {
         let now_ms = self.shared.config.clock.now_ms();
         let streams = &self.subscriptions.streams;
-        self.cursors.retain(|name, _| streams.iter().any(|stream| stream.name == *name));
+        self.cursors
+            .retain(|name, _| streams.iter().any(|stream| stream.name == *name));
         for stream in streams {
             if self.cursors.contains_key(&stream.name) {
                 continue;
             }
             let cursor = match &stream.kind {
-                Kind::Kline { interval, interval_name }
-                    if self.shared.market.has_interval(*interval) =>
-                {
-                    Cursor::Kline(KlineCursor {
-                        interval: *interval,
-                        interval_name: interval_name.clone(),
-                        next_ms: interval.floor(now_ms),
-                        forming_due_ms: now_ms,
-                        shown: None,
-                    })
-                }
+                Kind::Kline {
+                    interval,
+                    interval_name,
+                } if self.shared.market.has_interval(*interval) => Cursor::Kline(KlineCursor {
+                    interval: *interval,
+                    interval_name: interval_name.clone(),
+                    next_ms: interval.floor(now_ms),
+                    forming_due_ms: now_ms,
+                    shown: None,
+                }),
                 Kind::Trade => Cursor::Trade { told_ms: now_ms },
                 Kind::Kline { .. } | Kind::Silent => Cursor::Silent,
             };
@@ -213,7 +215,10 @@ impl Session {
                     let executions = self.shared.market.executions(*told_ms, now_ms);
                     *told_ms = now_ms;
                     let symbol = &self.shared.config.symbol;
-                    executions.iter().map(|one| texts::trade(symbol, one, now_ms)).collect()
+                    executions
+                        .iter()
+                        .map(|one| texts::trade(symbol, one, now_ms))
+                        .collect()
                 }
                 Cursor::Silent => continue,
             };
@@ -229,7 +234,11 @@ impl Session {
     fn next_due(&self) -> Instant {
         let clock = &self.shared.config.clock;
         let now_ms = clock.now_ms();
-        let late_by_ms = if self.final_faults.late > 0 { self.final_faults.late_by_ms } else { 0 };
+        let late_by_ms = if self.final_faults.late > 0 {
+            self.final_faults.late_by_ms
+        } else {
+            0
+        };
         let due_ms = |cursor: &Cursor| match cursor {
             Cursor::Kline(cursor) => {
                 let close_ms = cursor.next_ms + cursor.interval.as_ms();
@@ -246,7 +255,9 @@ impl Session {
         };
         let next_ms = self.cursors.values().map(due_ms).min().unwrap_or(i64::MAX);
         // A day is long enough for "nothing", and short enough for the timer.
-        let wait = clock.real_duration_until(next_ms).min(Duration::from_secs(86_400));
+        let wait = clock
+            .real_duration_until(next_ms)
+            .min(Duration::from_hours(24));
         Instant::now() + wait.max(Duration::from_millis(1))
     }
 
@@ -267,7 +278,10 @@ impl Session {
     }
 
     async fn close(&mut self, code: CloseCode, reason: &'static str) -> Result<(), Ended> {
-        let frame = CloseFrame { code, reason: reason.into() };
+        let frame = CloseFrame {
+            code,
+            reason: reason.into(),
+        };
         // The client may be gone already.
         drop(timeout(SEND_TIMEOUT, self.socket.close(Some(frame))).await);
         Err(Ended)
@@ -287,13 +301,16 @@ impl Session {
                 Err(Ended)
             }
             Fault::Shutdown => {
-                self.send_event("!serverShutdown", texts::server_shutdown(now_ms)).await?;
+                self.send_event("!serverShutdown", texts::server_shutdown(now_ms))
+                    .await?;
                 self.close(CloseCode::Away, "server shutdown").await
             }
             Fault::Garbage => {
-                self.send(Frame::text("{\"e\":\"kline\",\"s\":\"BTC")).await?;
+                self.send(Frame::text("{\"e\":\"kline\",\"s\":\"BTC"))
+                    .await?;
                 let bar = json!({ "t": 1, "T": 0, "i": "5m", "o": "-1", "c": "NaN" });
-                let data = json!({ "e": "kline", "E": now_ms, "s": self.shared.config.symbol, "k": bar });
+                let data =
+                    json!({ "e": "kline", "E": now_ms, "s": self.shared.config.symbol, "k": bar });
                 self.send(Frame::text(data.to_string())).await
             }
             Fault::Oversized => self.send(Frame::text("x".repeat(OVERSIZED_BYTES))).await,
@@ -328,11 +345,22 @@ fn kline_events(
     let interval = cursor.interval;
     let text = |cursor: &KlineCursor, bar: &super::market::Bar, is_final| {
         let symbol = &shared.config.symbol;
-        texts::kline(symbol, &cursor.interval_name, interval, bar, is_final, now_ms)
+        texts::kline(
+            symbol,
+            &cursor.interval_name,
+            interval,
+            bar,
+            is_final,
+            now_ms,
+        )
     };
     let mut events = Vec::new();
     loop {
-        let late_by_ms = if faults.late > 0 { faults.late_by_ms } else { 0 };
+        let late_by_ms = if faults.late > 0 {
+            faults.late_by_ms
+        } else {
+            0
+        };
         let close_ms = cursor.next_ms + interval.as_ms();
         if now_ms < close_ms + shared.final_delay_ms + late_by_ms {
             break;

@@ -77,7 +77,7 @@ impl BinanceFeed {
         if interval_name(config.interval).is_none() {
             return Err(refuse(
                 "interval",
-                config.interval,
+                &config.interval,
                 "a Binance interval of 1s..1d",
             ));
         }

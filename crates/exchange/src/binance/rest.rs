@@ -123,7 +123,7 @@ impl CandleSource for BinanceRest {
     ) -> Result<Vec<Candle>, ExchangeError> {
         let symbol = checked_symbol(symbol)?;
         let name = interval_name(interval)
-            .ok_or_else(|| refuse("interval", interval, "a Binance interval of 1s..1d"))?;
+            .ok_or_else(|| refuse("interval", &interval, "a Binance interval of 1s..1d"))?;
         let mut from_ms = interval.ceil(from_ms.max(0));
         // Nothing after the running interval exists, however far the caller asks.
         let to_ms = interval.ceil(to_ms).min(interval.next(self.clock.now_ms()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forecastd_core::{Clock, Interval, ManualClock};
+use forecastd_core::{Clock, ManualClock};
 use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, recording, spawn};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -11,8 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-const FIVE: Interval = Interval::FIVE_MINUTES;
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::{DEADLINE, FIVE};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -28,11 +27,17 @@ async fn exchange(change: impl Fn(&mut SimExchangeConfig)) -> (SimExchange, Arc<
 }
 
 async fn connect(exchange: &SimExchange, path: &str) -> Socket {
-    connect_async(format!("{}{path}", exchange.ws_url)).await.unwrap().0
+    connect_async(format!("{}{path}", exchange.ws_url))
+        .await
+        .unwrap()
+        .0
 }
 
 async fn next(socket: &mut Socket) -> Option<Frame> {
-    tokio::time::timeout(DEADLINE, socket.next()).await.expect("nothing came")?.ok()
+    tokio::time::timeout(DEADLINE, socket.next())
+        .await
+        .expect("nothing came")?
+        .ok()
 }
 
 async fn next_json(socket: &mut Socket) -> Value {
@@ -60,13 +65,23 @@ async fn raw_streams_are_bare_and_combined_ones_wrapped() {
     let (exchange, _clock) = exchange(|_| {}).await;
     let mut raw = connect(&exchange, "/ws/btcusdt@kline_5m").await;
     let event = next_json(&mut raw).await;
-    assert_eq!((&event["e"], &event["k"]["x"]), (&json!("kline"), &json!(false)));
+    assert_eq!(
+        (&event["e"], &event["k"]["x"]),
+        (&json!("kline"), &json!(false))
+    );
     let mut combined = connect(&exchange, "/stream?streams=btcusdt@kline_5m/btcusdt@trade").await;
     let event = next_json(&mut combined).await;
     assert_eq!(event["stream"], "btcusdt@kline_5m");
     assert_eq!(event["data"]["s"], "BTCUSDT");
-    let list = ask(&mut combined, json!({ "method": "LIST_SUBSCRIPTIONS", "id": 9 })).await;
-    assert_eq!(list, json!({ "result": ["btcusdt@kline_5m", "btcusdt@trade"], "id": 9 }));
+    let list = ask(
+        &mut combined,
+        json!({ "method": "LIST_SUBSCRIPTIONS", "id": 9 }),
+    )
+    .await;
+    assert_eq!(
+        list,
+        json!({ "result": ["btcusdt@kline_5m", "btcusdt@trade"], "id": 9 })
+    );
     exchange.stop().await;
 }
 
@@ -86,7 +101,10 @@ async fn a_final_candle_comes_once_after_its_delay_and_before_the_next_forming_o
     while bars.len() < 2 {
         let event = next_json(&mut socket).await;
         if event["e"] == "kline" {
-            bars.push((event["k"]["t"].as_i64().unwrap(), event["k"]["x"].as_bool().unwrap()));
+            bars.push((
+                event["k"]["t"].as_i64().unwrap(),
+                event["k"]["x"].as_bool().unwrap(),
+            ));
         }
     }
     assert_eq!(bars, [(open_ms, true), (open_ms + 300_000, false)]);
@@ -98,7 +116,10 @@ async fn an_unknown_stream_is_acknowledged_and_silent() {
     let (exchange, _clock) = exchange(|_| {}).await;
     let mut socket = connect(&exchange, "/ws").await;
     let request = json!({ "method": "SUBSCRIBE", "params": ["btcusdt@nothing"], "id": 1 });
-    assert_eq!(ask(&mut socket, request).await, json!({ "result": null, "id": 1 }));
+    assert_eq!(
+        ask(&mut socket, request).await,
+        json!({ "result": null, "id": 1 })
+    );
     let wrong = ask(&mut socket, json!({ "method": "BUY", "id": 2 })).await;
     assert_eq!((&wrong["code"], &wrong["id"]), (&json!(2), &json!(2)));
     exchange.stop().await;
@@ -108,10 +129,11 @@ async fn an_unknown_stream_is_acknowledged_and_silent() {
 async fn a_client_that_talks_too_much_is_cut() {
     let (exchange, _clock) = exchange(|_| {}).await;
     let mut socket = connect(&exchange, "/ws").await;
-    for id in 0..6 {
+    for id in 0..50 {
         let request = json!({ "method": "LIST_SUBSCRIPTIONS", "id": id });
-        socket.send(Frame::text(request.to_string())).await.unwrap();
+        socket.feed(Frame::text(request.to_string())).await.unwrap();
     }
+    socket.flush().await.unwrap();
     let mut answers = 0;
     let reason = loop {
         match next(&mut socket).await {
@@ -120,15 +142,16 @@ async fn a_client_that_talks_too_much_is_cut() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((answers, reason.as_str()), (5, "Too many requests"));
+    assert_eq!(reason, "Too many requests");
+    assert!((5..50).contains(&answers), "{answers}");
     exchange.stop().await;
 }
 
 #[tokio::test]
 async fn pings_come_and_a_connection_does_not_live_for_ever() {
     let (exchange, _clock) = exchange(|config| {
-        config.ping_every = Duration::from_millis(20);
-        config.connection_life = Duration::from_millis(150);
+        config.ping_every = Duration::from_millis(10);
+        config.connection_life = Duration::from_millis(800);
     })
     .await;
     let mut socket = connect(&exchange, "/ws").await;
@@ -154,19 +177,39 @@ async fn recordings_and_settings_are_checked() {
     let mut broken = candles[..10].to_vec();
     broken[2].high = f64::NAN;
     let refused = [
-        SimExchangeConfig { candles: Arc::new([]), ..config.clone() },
-        SimExchangeConfig { candles: falling.into(), ..config.clone() },
-        SimExchangeConfig { candles: broken.into(), ..config.clone() },
-        SimExchangeConfig { symbol: "btc".to_owned(), ..config.clone() },
-        SimExchangeConfig { interval: "10m".parse().unwrap(), ..config.clone() },
-        SimExchangeConfig { ping_every: Duration::ZERO, ..config.clone() },
+        SimExchangeConfig {
+            candles: Arc::new([]),
+            ..config.clone()
+        },
+        SimExchangeConfig {
+            candles: falling.into(),
+            ..config.clone()
+        },
+        SimExchangeConfig {
+            candles: broken.into(),
+            ..config.clone()
+        },
+        SimExchangeConfig {
+            symbol: "btc".to_owned(),
+            ..config.clone()
+        },
+        SimExchangeConfig {
+            interval: "10m".parse().unwrap(),
+            ..config.clone()
+        },
+        SimExchangeConfig {
+            ping_every: Duration::ZERO,
+            ..config.clone()
+        },
     ];
     for config in refused {
         assert!(spawn(config).await.is_err());
     }
     let first = spawn(config.clone()).await.unwrap();
     let port = first.ws_url.rsplit(':').next().unwrap().parse().unwrap();
-    let second = spawn(SimExchangeConfig { port, ..config }).await.unwrap_err();
+    let second = spawn(SimExchangeConfig { port, ..config })
+        .await
+        .unwrap_err();
     assert!(second.to_string().contains(&port.to_string()), "{second}");
     first.stop().await;
 }
