@@ -36,45 +36,57 @@ pub fn advice(name: &str) -> Advice {
         "HotKeyNotRegisteredInSubNet" | "HotKeyNotRegisteredInNetwork" => {
             never("the hotkey is not registered in this subnet (any more): register it again")
         }
-        "NotEnoughStakeToSetWeights" => {
-            later("the hotkey's stake is below the chain's threshold for setting weights: add stake")
-        }
-        "NeuronNoValidatorPermit" => {
-            later("no validator permit: stake is too low among the validators; next chance is the next epoch")
-        }
+        "NotEnoughStakeToSetWeights" => later(
+            "the hotkey's stake is below the chain's threshold for setting weights: add stake",
+        ),
+        "NeuronNoValidatorPermit" => later(
+            "no validator permit: stake is too low among the validators; next chance is the next epoch",
+        ),
         "SettingWeightsTooFast" | "CommittingWeightsTooFast" => {
             later("weights were set too recently: wait until last update + rate limit")
         }
         "IncorrectWeightVersionKey" => {
             never("the subnet demands a higher version key: upgrade this daemon")
         }
-        "CommitRevealEnabled" | "CommitRevealDisabled" => {
-            later("the subnet switched commit-reveal of weights: the hyperparameters are read again")
-        }
+        "CommitRevealEnabled" | "CommitRevealDisabled" => later(
+            "the subnet switched commit-reveal of weights: the hyperparameters are read again",
+        ),
         "IncorrectCommitRevealVersion" => {
             never("the commit-reveal protocol moved on: upgrade this daemon")
         }
-        "InvalidRevealRound" => never("the reveal round lies in the past: check this machine's clock"),
-        "TooManyUnrevealedCommits" => later("ten commits wait for their reveal: stop for this epoch"),
-        "NoWeightsCommitFound" | "RevealTooEarly" | "ExpiredWeightCommit"
+        "InvalidRevealRound" => {
+            never("the reveal round lies in the past: check this machine's clock")
+        }
+        "TooManyUnrevealedCommits" => {
+            later("ten commits wait for their reveal: stop for this epoch")
+        }
+        "NoWeightsCommitFound"
+        | "RevealTooEarly"
+        | "ExpiredWeightCommit"
         | "InvalidRevealCommitHashNotMatch" => {
             never("the weight reveal does not fit a commit on the chain")
         }
-        "WeightVecNotEqualSize" | "InputLengthsUnequal" | "DuplicateUids"
-        | "UidVecContainInvalidOne" | "UidsLengthExceedUidsInSubNet" => {
-            later("the weights do not fit the subnet's neurons: refresh the metagraph and rebuild them")
-        }
-        "WeightVecLengthIsLow" | "MaxWeightExceeded" => {
-            later("the weights break the subnet's minimum or maximum: the hyperparameters are read again")
-        }
+        "WeightVecNotEqualSize"
+        | "InputLengthsUnequal"
+        | "DuplicateUids"
+        | "UidVecContainInvalidOne"
+        | "UidsLengthExceedUidsInSubNet" => later(
+            "the weights do not fit the subnet's neurons: refresh the metagraph and rebuild them",
+        ),
+        "WeightVecLengthIsLow" | "MaxWeightExceeded" => later(
+            "the weights break the subnet's minimum or maximum: the hyperparameters are read again",
+        ),
         "ServingRateLimitExceeded" => {
             later("the axon was announced too recently: wait for the serving rate limit")
         }
         "InvalidIpType" | "InvalidIpAddress" | "InvalidPort" => {
             never("the announced address is not acceptable: set the external address and port")
         }
-        "SubNetRegistrationDisabled" | "NoNeuronIdAvailable" | "NotEnoughBalanceToStake"
-        | "HotKeyAlreadyRegisteredInSubNet" | "NonAssociatedColdKey" => {
+        "SubNetRegistrationDisabled"
+        | "NoNeuronIdAvailable"
+        | "NotEnoughBalanceToStake"
+        | "HotKeyAlreadyRegisteredInSubNet"
+        | "NonAssociatedColdKey" => {
             never("registration is not possible: see the name of the error")
         }
         "DisabledTemporarily" | "CallDisabled" | "CallFiltered" => {
@@ -83,9 +95,9 @@ pub fn advice(name: &str) -> Advice {
         "Stale" | "Future" | "AncientBirthBlock" => {
             later("nonce or era is out of date: the call is built again in a later block")
         }
-        "BadProof" => {
-            later("signature not accepted, the runtime may have been upgraded: the call is built again")
-        }
+        "BadProof" => later(
+            "signature not accepted, the runtime may have been upgraded: the call is built again",
+        ),
         "TooLowPriority" | "ImmediatelyDropped" | "TemporarilyBanned" | "ExhaustsResources" => {
             later("the node's pool does not take the call now: it is tried again in a later block")
         }

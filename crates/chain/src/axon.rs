@@ -106,13 +106,9 @@ mod tests {
 
     #[test]
     fn unserved_and_senseless_axons_are_skipped() {
-        for (ip, ip_type, port) in [
-            (0, 0, 0),
-            (0, 4, 8091),
-            (1 << 32, 4, 8091),
-            (16_909_060, 5, 8091),
-            (16_909_060, 4, 0),
-        ] {
+        for (ip, ip_type, port) in
+            [(0, 0, 0), (0, 4, 8091), (1 << 32, 4, 8091), (16_909_060, 5, 8091), (16_909_060, 4, 0)]
+        {
             assert_eq!(AxonEndpoint::from_chain(ip, ip_type, port, 4, 1), None, "{ip} {ip_type}");
         }
     }

@@ -80,7 +80,9 @@ pub enum WeightsError {
         least: u64,
     },
     /// The rate limit has not passed.
-    #[error("weights were last set at block {last_update}, again from block {ready_at} (now {head})")]
+    #[error(
+        "weights were last set at block {last_update}, again from block {ready_at} (now {head})"
+    )]
     TooSoon {
         /// Block of the last setting.
         last_update: u64,
@@ -171,11 +173,7 @@ pub fn check_weights(
 ///
 /// # Errors
 /// [`WeightsError::TooSoon`] with the first block that is late enough.
-pub fn check_rate_limit(
-    last_update: u64,
-    rate_limit: u64,
-    head: u64,
-) -> Result<(), WeightsError> {
+pub fn check_rate_limit(last_update: u64, rate_limit: u64, head: u64) -> Result<(), WeightsError> {
     let ready_at = last_update.saturating_add(rate_limit);
     if last_update == 0 || head.saturating_add(1) >= ready_at {
         Ok(())

@@ -10,11 +10,11 @@ use crate::error::ChainError;
 pub const DEFAULT_MORTALITY_BLOCKS: u64 = 128;
 const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Five blocks of 12 s: a pool that has not placed the extrinsic by then has likely dropped it.
-const DEFAULT_INCLUSION_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_INCLUSION_TIMEOUT: Duration = Duration::from_mins(1);
 const CALL_TIMEOUT_RANGE: (Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(60));
+    (Duration::from_millis(100), Duration::from_mins(1));
 const INCLUSION_TIMEOUT_RANGE: (Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_secs(3_600));
+    (Duration::from_millis(100), Duration::from_hours(1));
 /// Range of an era's period by the encoding of mortal eras.
 const MORTALITY_RANGE: (u64, u64) = (4, 65_536);
 const MAX_ENDPOINTS: usize = 16;
@@ -24,6 +24,9 @@ const MAX_ENDPOINTS: usize = 16;
 pub struct ChainConfig {
     /// WebSocket addresses in order of preference, `wss://` or `ws://`, all of the same chain.
     pub endpoints: Vec<String>,
+    /// Genesis hash of the chain; `None` takes that of the first connection. Endpoints of another
+    /// chain are refused.
+    pub genesis: Option<[u8; 32]>,
     /// The subnet.
     pub netuid: NetUid,
     /// Deadline of one read or of one step of a submission, 100 ms to 60 s.
@@ -42,6 +45,7 @@ impl ChainConfig {
     pub fn new(endpoints: Vec<String>, netuid: NetUid) -> Self {
         Self {
             endpoints,
+            genesis: None,
             netuid,
             call_timeout: DEFAULT_CALL_TIMEOUT,
             inclusion_timeout: DEFAULT_INCLUSION_TIMEOUT,

@@ -114,7 +114,10 @@ impl Connection {
     }
 
     /// Opens a view of the last finalised block.
-    pub(crate) async fn at_finalised(&self, operation: &'static str) -> Result<AtBlock, ChainError> {
+    pub(crate) async fn at_finalised(
+        &self,
+        operation: &'static str,
+    ) -> Result<AtBlock, ChainError> {
         let at = self.client.at_current_block().await;
         at.map_err(|error| at_block_error(self, operation, error))
     }
@@ -200,7 +203,10 @@ fn at_block_error(
         }
         // The transport's error is only a text here; a lost connection shows in the next call.
         AtBlockError::CannotGetMetadata { .. } | AtBlockError::CannotDecodeSpecVersion { .. } => {
-            ChainError::Decode { what: "the runtime's metadata".to_owned(), reason: error.to_string() }
+            ChainError::Decode {
+                what: "the runtime's metadata".to_owned(),
+                reason: error.to_string(),
+            }
         }
         error => ChainError::Incompatible {
             item: "the runtime's metadata".to_owned(),
@@ -230,12 +236,13 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(config: ChainConfig) -> Self {
+        let state = State { genesis: config.genesis.map(H256), ..State::default() };
         Self {
             config,
             metrics: ChainMetrics::default(),
             // Types of old relay chain blocks: megabytes that are of no use here.
             subxt_config: PolkadotConfig::builder().use_historic_types(false).build(),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(state),
         }
     }
 
@@ -256,7 +263,8 @@ impl Connections {
         }
         let endpoints = &self.config.endpoints;
         let start = state.next;
-        let mut last_error = None;
+        let mut reasons = Vec::new();
+        let mut wrong_chain = None;
         for offset in 0..endpoints.len() {
             let index = (start + offset) % endpoints.len();
             let Some(endpoint) = endpoints.get(index) else { continue };
@@ -285,21 +293,15 @@ impl Connections {
             };
             ChainMetrics::count(&self.metrics.connect_failures_total);
             warn!(%endpoint, %error, "chain endpoint cannot be used");
-            last_error = Some((endpoint.clone(), error));
+            reasons.push(format!("{endpoint}: {error}"));
+            if matches!(error, ChainError::WrongChain { .. }) {
+                wrong_chain = Some(error);
+            }
         }
-        match last_error {
-            // With a single endpoint, or with the last one, this is the operator's mistake.
-            Some((_, error @ ChainError::WrongChain { .. })) => Err(error),
-            Some((endpoint, error)) => Err(ChainError::Unreachable {
-                tried: endpoints.len(),
-                endpoint,
-                reason: error.to_string(),
-            }),
-            None => self.config.validate().and(Err(ChainError::Unreachable {
-                tried: 0,
-                endpoint: String::new(),
-                reason: "no endpoint is set".to_owned(),
-            })),
+        match wrong_chain {
+            // Waiting for an endpoint that is merely down may help; a wrong one stays wrong.
+            Some(error) if endpoints.len() == 1 => Err(error),
+            _ => Err(ChainError::Unreachable { reasons: reasons.join("; ") }),
         }
     }
 

@@ -21,17 +21,10 @@ pub enum ChainError {
         rule: &'static str,
     },
     /// None of the endpoints could be connected.
-    #[error(
-        "no chain endpoint of {tried} could be reached, the last was {endpoint}: {reason}; check \
-         the network and the endpoints"
-    )]
+    #[error("no chain endpoint can be used ({reasons}); check the network and the endpoints")]
     Unreachable {
-        /// Number of endpoints tried.
-        tried: usize,
-        /// The last one.
-        endpoint: String,
-        /// What happened there.
-        reason: String,
+        /// What happened at each endpoint.
+        reasons: String,
     },
     /// The connection broke; the next call opens a new one.
     #[error("connection to {endpoint} was lost while {operation}: {reason}")]
@@ -65,15 +58,15 @@ pub enum ChainError {
         /// The node's words.
         message: String,
     },
-    /// An endpoint belongs to another chain than the first one that was connected.
+    /// An endpoint belongs to another chain than the one that is set, or was connected first.
     #[error(
-        "{endpoint} serves the chain with genesis {found}, the others serve {expected}: remove it \
-         from the endpoints"
+        "{endpoint} serves the chain with genesis {found}, expected {expected}: remove it from the \
+         endpoints"
     )]
     WrongChain {
         /// The endpoint.
         endpoint: String,
-        /// Genesis hash of the first connection.
+        /// Genesis hash that is set, or that the first connection had.
         expected: String,
         /// Genesis hash found here.
         found: String,
@@ -160,10 +153,7 @@ impl ChainError {
 
     /// Returns whether the chain client cannot work at all before an operator acts.
     pub const fn is_fatal(&self) -> bool {
-        matches!(
-            self,
-            Self::Config { .. } | Self::WrongChain { .. } | Self::Incompatible { .. }
-        )
+        matches!(self, Self::Config { .. } | Self::WrongChain { .. } | Self::Incompatible { .. })
     }
 
     /// Returns what a refusal of the chain asks for; `None` when the chain did not refuse.

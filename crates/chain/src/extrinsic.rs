@@ -3,11 +3,12 @@
 //! The node's metadata says which transaction extensions exist and in which order; those of
 //! subtensor that subxt does not know carry no bytes and are left out.
 
+use subxt::Config;
 use subxt::client::{ClientAtBlock, OfflineClientAtBlockT};
 use subxt::config::substrate::H256;
-use subxt::config::{PolkadotConfig, PolkadotExtrinsicParamsBuilder};
+use subxt::config::{DefaultExtrinsicParamsBuilder, DefaultTransactionExtensions, HashFor};
 use subxt::error::ExtrinsicError;
-use subxt::tx::{Payload, SignableTransaction};
+use subxt::tx::{SignableTransaction, Signer};
 
 use crate::calls::Call;
 use crate::error::ChainError;
@@ -25,13 +26,19 @@ pub(crate) struct Era {
 }
 
 /// Encodes and signs a call; returns the bytes to submit.
-pub(crate) fn sign<C: OfflineClientAtBlockT<PolkadotConfig>>(
-    at: &ClientAtBlock<PolkadotConfig, C>,
+pub(crate) fn sign<T, C>(
+    at: &ClientAtBlock<T, C>,
     call: &Call,
     nonce: u64,
     era: Era,
     signer: &ChainSigner,
-) -> Result<Vec<u8>, ChainError> {
+) -> Result<Vec<u8>, ChainError>
+where
+    T: Config<TransactionExtensions = DefaultTransactionExtensions<T>>,
+    HashFor<T>: From<H256>,
+    C: OfflineClientAtBlockT<T>,
+    ChainSigner: Signer<T>,
+{
     let incompatible = |error: ExtrinsicError| ChainError::Incompatible {
         item: format!("call {}.{}", call.pallet_name(), call.call_name()),
         reason: error.to_string(),
@@ -41,16 +48,22 @@ pub(crate) fn sign<C: OfflineClientAtBlockT<PolkadotConfig>>(
     Ok(signed.into_encoded())
 }
 
-fn signable<'call, C: OfflineClientAtBlockT<PolkadotConfig>>(
-    at: &ClientAtBlock<PolkadotConfig, C>,
+/// Builds a call with its extensions; generic so that tests can set the genesis hash.
+fn signable<'call, T, C>(
+    at: &ClientAtBlock<T, C>,
     call: &'call Call,
     nonce: u64,
     era: Era,
-) -> Result<SignableTransaction<'call, PolkadotConfig, C, Call>, ExtrinsicError> {
+) -> Result<SignableTransaction<'call, T, C, Call>, ExtrinsicError>
+where
+    T: Config<TransactionExtensions = DefaultTransactionExtensions<T>>,
+    HashFor<T>: From<H256>,
+    C: OfflineClientAtBlockT<T>,
+{
     // No tip: priority is fixed by class on this chain.
-    let params = PolkadotExtrinsicParamsBuilder::<PolkadotConfig>::new()
+    let params = DefaultExtrinsicParamsBuilder::<T>::new()
         .nonce(nonce)
-        .mortal_from_unchecked(era.period_blocks, era.block, era.block_hash)
+        .mortal_from_unchecked(era.period_blocks, era.block, era.block_hash.into())
         .tip(0)
         .build();
     at.tx().create_v4_signable_offline(call, params)

@@ -3,7 +3,7 @@
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 
-/// Returns the 32-byte BLAKE2b of `bytes`: the hash of blocks and extrinsics.
+/// Returns the 32-byte `BLAKE2b` hash of `bytes`: that of blocks and extrinsics.
 pub fn blake2_256(bytes: &[u8]) -> [u8; 32] {
     Blake2b::<U32>::digest(bytes).into()
 }

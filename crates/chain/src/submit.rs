@@ -14,7 +14,7 @@ use forecastd_core::Hotkey;
 use subxt::config::substrate::H256;
 use subxt::error::DispatchError;
 use subxt::events::Phase;
-use subxt::tx::Signer as _;
+use subxt::utils::AccountId32;
 use subxt_rpcs::methods::legacy::TransactionStatus;
 use subxt_rpcs::{Error as RpcError, UserError};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -51,7 +51,8 @@ pub(crate) async fn prepare(
 ) -> Result<Prepared, ChainError> {
     let finalised = connection.at_finalised(PREPARING).await?;
     let best = best_block(&connection.header(PREPARING, None).await?);
-    let nonce = connection.nonce(PREPARING, &signer.account_id(), H256(best.hash)).await?;
+    let account = AccountId32(*signer.hotkey().as_bytes());
+    let nonce = connection.nonce(PREPARING, &account, H256(best.hash)).await?;
     let era = Era {
         period_blocks: mortality_blocks,
         block: finalised.block_number(),
@@ -86,8 +87,7 @@ async fn send_and_watch(
     connection: &Connection,
     prepared: &Prepared,
 ) -> Result<Submitted, ChainError> {
-    let unknown =
-        |reason: String| ChainError::Unknown { extrinsic_hash: prepared.hash, reason };
+    let unknown = |reason: String| ChainError::Unknown { extrinsic_hash: prepared.hash, reason };
     let config = &connections.config;
     let deadline = Instant::now() + config.inclusion_timeout;
     let submit = connection.methods.author_submit_and_watch_extrinsic(&prepared.bytes);
@@ -108,13 +108,12 @@ async fn send_and_watch(
             Ok(Some(Ok(status))) => match status {
                 TransactionStatus::InBlock(block) | TransactionStatus::Finalized(block) => {
                     let read = timeout(config.call_timeout, outcome(connection, prepared, block));
-                    return match read.await {
-                        Ok(outcome) => outcome,
-                        Err(_) => {
-                            connections.discard(connection).await;
-                            Err(unknown(format!("it is in block {block:?}, reading it is late")))
-                        }
+                    let Ok(outcome) = read.await else {
+                        connections.discard(connection).await;
+                        let reason = format!("it is in block {block:?}, but reading that is late");
+                        return Err(unknown(reason));
                     };
+                    return outcome;
                 }
                 TransactionStatus::Usurped(_) => {
                     return Err(unknown("another extrinsic with its nonce took its place".into()));
@@ -203,13 +202,11 @@ async fn outcome(
 /// Returns pallet and name of a dispatch error by the metadata of the block.
 fn dispatch_name(error: &DispatchError) -> (String, String) {
     if let DispatchError::Module(module) = error {
-        return match module.details() {
-            Ok(details) => (details.pallet.name().to_owned(), details.variant.name.clone()),
-            Err(_) => {
-                let name = format!("error {}", module.error_index());
-                (format!("pallet {}", module.pallet_index()), name)
-            }
+        let Ok(details) = module.details() else {
+            let name = format!("error {}", module.error_index());
+            return (format!("pallet {}", module.pallet_index()), name);
         };
+        return (details.pallet.name().to_owned(), details.variant.name.clone());
     }
     // Variants print as their name, some with a value behind it.
     let text = format!("{error:?}");
@@ -286,7 +283,11 @@ mod tests {
             (1010, "Invalid Transaction: \"Transaction is outdated\"", "Stale"),
             (1010, "{\"invalid\":{\"stale\":null}}", "Stale"),
             (1010, "Invalid Transaction: \"Transaction has a bad signature\"", "BadProof"),
-            (1010, "Invalid Transaction: \"Transaction has an ancient birth block\"", "AncientBirthBlock"),
+            (
+                1010,
+                "Invalid Transaction: \"Transaction has an ancient birth block\"",
+                "AncientBirthBlock",
+            ),
             (1010, "Invalid Transaction", "Unrecognised"),
             (1012, "Transaction is temporarily banned", "TemporarilyBanned"),
             (1014, "Priority is too low: (100 vs 100)", "TooLowPriority"),

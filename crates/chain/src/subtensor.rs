@@ -61,10 +61,7 @@ impl Subtensor {
     /// [`ChainError::Config`] for bad settings.
     pub fn new(config: ChainConfig) -> Result<Self, ChainError> {
         config.validate()?;
-        Ok(Self {
-            connections: Arc::new(Connections::new(config)),
-            submissions: Arc::default(),
-        })
+        Ok(Self { connections: Arc::new(Connections::new(config)), submissions: Arc::default() })
     }
 
     /// Returns the settings.

@@ -64,7 +64,10 @@ fn hotkey_files_of_every_writer_give_the_right_key_or_the_right_refusal() {
         let result = read(&content(&hotkey));
         match (hotkey["encryption"].as_str(), crypto_type.as_str().unwrap()) {
             (Some("NaCl"), _) => {
-                assert!(matches!(result, Err(WalletError::Encrypted { kind: "NaCl", .. })), "{file}");
+                assert!(
+                    matches!(result, Err(WalletError::Encrypted { kind: "NaCl", .. })),
+                    "{file}"
+                );
             }
             (None, "ed25519") => {
                 let refused = matches!(result, Err(WalletError::CryptoType { crypto_type: 0, .. }));
@@ -102,10 +105,8 @@ fn mnemonics_uris_and_seeds_give_the_same_keys_as_their_files() {
 
 #[test]
 fn each_secret_alone_is_enough() {
-    let (hotkey, _) = hotkeys()
-        .into_iter()
-        .find(|(hotkey, _)| hotkey["file"] == "w411/hotkeys/hot1")
-        .unwrap();
+    let (hotkey, _) =
+        hotkeys().into_iter().find(|(hotkey, _)| hotkey["file"] == "w411/hotkeys/hot1").unwrap();
     let whole: Value = serde_json::from_slice(&content(&hotkey)).unwrap();
     for secret in ["secretSeed", "privateKey", "secretPhrase"] {
         let file = json!({ secret: whole[secret], "ss58Address": whole["ss58Address"] });

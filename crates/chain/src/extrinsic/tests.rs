@@ -7,7 +7,7 @@ use forecastd_core::{Hotkey, NetUid, Signer, Uid};
 use serde_json::Value;
 use subxt::config::substrate::SpecVersionForRange;
 use subxt::utils::MultiSignature;
-use subxt::{Metadata, OfflineClient};
+use subxt::{Metadata, OfflineClient, SubstrateConfig};
 
 use super::*;
 use crate::calls;
@@ -41,20 +41,23 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-fn client(case: &Value) -> ClientAtBlock<PolkadotConfig, impl OfflineClientAtBlockT<PolkadotConfig>> {
+/// The settings of the generic configuration can fix the genesis hash; addresses and extensions
+/// are encoded by the metadata all the same.
+fn client(
+    case: &Value,
+) -> ClientAtBlock<SubstrateConfig, impl OfflineClientAtBlockT<SubstrateConfig>> {
     let bytes = std::fs::read(root("metadata/finney-min.scale")).unwrap();
     let metadata = Arc::new(Metadata::decode_from(&bytes).unwrap());
     let spec_version = u32::try_from(number(&case["spec_version"])).unwrap();
-    // The known spec versions are set through the builder of the inner configuration.
-    let config = PolkadotConfig::builder()
-        .use_historic_types(false)
+    let config = SubstrateConfig::builder()
+        .set_genesis_hash(hash(&case["genesis_hash"]))
         .set_metadata_for_spec_versions([(spec_version, metadata)])
         .set_spec_version_for_block_ranges([SpecVersionForRange {
             block_range: 0..u64::MAX,
             spec_version,
             transaction_version: u32::try_from(number(&case["transaction_version"])).unwrap(),
-        }]);
-    let config = config.set_genesis_hash(hash(&case["genesis_hash"])).build();
+        }])
+        .build();
     OfflineClient::new_with_config(config).at_block(0_u64).unwrap()
 }
 
@@ -77,7 +80,7 @@ fn signer_payloads_and_extrinsics_match_the_vectors() {
         let name = case["name"].as_str().unwrap();
         let call = call(case["call"].as_str().unwrap());
         let client = client(case);
-        let mut params = PolkadotExtrinsicParamsBuilder::<PolkadotConfig>::new()
+        let mut params = DefaultExtrinsicParamsBuilder::<SubstrateConfig>::new()
             .nonce(number(&case["nonce"]))
             .tip(number(&case["tip"]).into());
         let mortal = case["era"].is_object();
@@ -90,8 +93,7 @@ fn signer_payloads_and_extrinsics_match_the_vectors() {
         } else {
             assert_eq!(case["era"], "00", "{name}: unknown era");
         }
-        let mut built =
-            client.tx().create_v4_signable_offline(&call, params.build()).unwrap();
+        let mut built = client.tx().create_v4_signable_offline(&call, params.build()).unwrap();
         let payload = built.signer_payload().unwrap();
         assert_eq!(hex::encode(&payload), hex::encode(bytes(&case["signer_payload"])), "{name}");
 

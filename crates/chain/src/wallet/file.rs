@@ -41,10 +41,9 @@ pub(super) fn read(path: &Path) -> Result<Keypair, WalletError> {
         return Err(WalletError::Encrypted { path: path.to_owned(), kind });
     }
     // The JSON error is not repeated: it may quote the file.
-    let file: HotkeyFile = serde_json::from_slice(&bytes)
-        .map_err(|error| {
-            format_error(path, format!("no hotkey JSON, see line {}", error.line()))
-        })?;
+    let file: HotkeyFile = serde_json::from_slice(&bytes).map_err(|error| {
+        format_error(path, format!("no hotkey JSON, see line {}", error.line()))
+    })?;
     let crypto_type = file.crypto_type.unwrap_or(SR25519);
     if crypto_type != SR25519 {
         return Err(WalletError::CryptoType { path: path.to_owned(), crypto_type });

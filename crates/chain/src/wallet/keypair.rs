@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use forecastd_core::{Hotkey, Signer};
-use subxt::config::PolkadotConfig;
+use subxt::Config;
 use subxt::utils::{AccountId32, MultiSignature};
 use subxt_signer::bip39::Mnemonic;
 use subxt_signer::{SecretUri, sr25519};
@@ -27,7 +27,7 @@ pub struct Keypair {
 /// Both kinds wipe their secret scalar when dropped.
 enum Secret {
     /// From a seed, a mnemonic or a URI.
-    Derived(sr25519::Keypair),
+    Derived(Box<sr25519::Keypair>),
     /// From the 64 bytes of an expanded secret key.
     Expanded(Box<schnorrkel::Keypair>),
 }
@@ -111,7 +111,7 @@ impl Keypair {
 
     fn derived(keypair: sr25519::Keypair) -> Self {
         let hotkey = Hotkey::from_bytes(keypair.public_key().0);
-        Self { secret: Secret::Derived(keypair), hotkey }
+        Self { secret: Secret::Derived(Box::new(keypair)), hotkey }
     }
 }
 
@@ -156,7 +156,10 @@ impl ChainSigner {
     }
 }
 
-impl subxt::tx::Signer<PolkadotConfig> for ChainSigner {
+impl<T> subxt::tx::Signer<T> for ChainSigner
+where
+    T: Config<AccountId = AccountId32, Signature = MultiSignature>,
+{
     fn account_id(&self) -> AccountId32 {
         AccountId32(*self.0.hotkey().as_bytes())
     }

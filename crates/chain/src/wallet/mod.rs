@@ -122,10 +122,8 @@ impl Wallet {
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), WalletError> {
-    let plain = !name.is_empty()
-        && name != "."
-        && name != ".."
-        && !name.contains(['/', '\\', '\0']);
+    let plain =
+        !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0']);
     if plain { Ok(()) } else { Err(WalletError::Name { what, name: name.to_owned() }) }
 }
 
