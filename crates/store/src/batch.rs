@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::codec;
+use crate::codec::{self, Value};
 use crate::error::StoreError;
 use crate::record::{Db, Record, row_key};
 
@@ -17,7 +17,7 @@ pub const MAX_BATCH_BYTES: usize = 4 << 20;
 pub struct Batch {
     pub(crate) db: Option<Db>,
     /// New values by row key; `None` removes.
-    pub(crate) rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) rows: BTreeMap<Vec<u8>, Option<Value>>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) bytes: usize,
     failure: Option<StoreError>,
@@ -111,9 +111,15 @@ impl Batch {
         }
     }
 
-    pub(crate) fn put_row(&mut self, row_key: Vec<u8>, value: Vec<u8>) {
-        self.bytes += row_key.len() + value.len();
-        self.rows.insert(row_key, Some(value));
+    pub(crate) fn put_row(&mut self, row_key: Vec<u8>, head: Vec<u8>) {
+        self.bytes += row_key.len() + head.len();
+        self.rows.insert(
+            row_key,
+            Some(Value {
+                head,
+                parts: Vec::new(),
+            }),
+        );
     }
 
     pub(crate) fn remove_row(&mut self, row_key: Vec<u8>) {

@@ -1,16 +1,29 @@
-//! Values: `version (1) | CRC-32C (4, big-endian) | postcard fields`.
+//! Values: `version (1) | parts (1) | CRC-32C (4, big-endian) | postcard fields`.
 //!
-//! The checksum covers the row's key, the version and the fields: a row that was changed, cut or
+//! The checksum covers the row's key, the version and all fields: a row that was changed, cut or
 //! put under another key is refused, never read as something else. sled itself misses changed bits.
 //! postcard writes the 8 bytes of a float as they are, so floats come back bit for bit.
+//!
+//! sled keeps up to 16 neighbouring rows in one page, and writes a page of more than 128 KiB to a
+//! file of its own, which it does not remove reliably (measured: 28 kB rows left 120 kB behind for
+//! each row removed). Fields beyond [`PART_BYTES`] therefore continue in rows of the kind
+//! [`PART_KIND`], whose keys are the row's key and a number; they are written, replaced and removed
+//! together with their row.
+
+use sled::IVec;
 
 use crate::error::StoreError;
 use crate::key::{LAYOUT, StoreKey};
 use crate::record::Record;
 
-/// Largest value, bytes. sled gives larger ones a file each, a way with known leaks.
+/// Largest value, bytes, all parts together.
 pub const MAX_VALUE_BYTES: usize = 100_000;
-const HEADER_BYTES: usize = 5;
+/// Largest piece of a value in one row: 19 of them (16 and what a merge of pages adds) and their
+/// keys stay below the 128 KiB of a page.
+pub(crate) const PART_BYTES: usize = 6_000;
+/// The kind of the rows that continue others.
+pub(crate) const PART_KIND: u8 = 255;
+const HEADER_BYTES: usize = 6;
 /// Most bytes of a foreign key that get into a message.
 const MAX_KEY_TEXT_BYTES: usize = 128;
 
@@ -34,8 +47,22 @@ pub enum RecordProblem {
     Key,
 }
 
+/// A value as it is stored: the row itself and the rows that continue it.
+#[derive(Debug, Clone)]
+pub(crate) struct Value {
+    pub(crate) head: Vec<u8>,
+    pub(crate) parts: Vec<Vec<u8>>,
+}
+
+impl Value {
+    /// Returns its size on disk, without keys.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.parts.iter().map(Vec::len).sum::<usize>()
+    }
+}
+
 /// Returns the value of a row.
-pub(crate) fn encode<R: Record>(row_key: &[u8], record: &R) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode<R: Record>(row_key: &[u8], record: &R) -> Result<Value, StoreError> {
     record.validate().map_err(|reason| StoreError::Invalid {
         record: R::NAME,
         reason,
@@ -53,7 +80,50 @@ pub(crate) fn encode<R: Record>(row_key: &[u8], record: &R) -> Result<Vec<u8>, S
             limit: MAX_VALUE_BYTES,
         });
     }
-    Ok(frame(row_key, R::VERSION, &fields))
+    let mut pieces = fields.chunks(PART_BYTES);
+    let first = pieces.next().unwrap_or_default();
+    let parts: Vec<Vec<u8>> = (1..=u8::MAX)
+        .zip(pieces)
+        .map(|(number, piece)| frame(&part_key(row_key, number), R::VERSION, piece))
+        .collect();
+    let count = u8::try_from(parts.len()).unwrap_or(u8::MAX);
+    let sum = checksum(row_key, R::VERSION, count, &fields);
+    Ok(Value {
+        head: with_header(R::VERSION, count, sum, first),
+        parts,
+    })
+}
+
+/// Returns the key of the row that continues `row_key` as number `number`, from 1.
+pub(crate) fn part_key(row_key: &[u8], number: u8) -> Vec<u8> {
+    let mut key = Vec::with_capacity(row_key.len() + 3);
+    key.extend_from_slice(&[PART_KIND, LAYOUT]);
+    key.extend_from_slice(row_key);
+    key.push(number);
+    key
+}
+
+/// Splits the key of a continuing row into the key of its row and its number.
+pub(crate) fn split_part_key(key: &[u8]) -> Option<(&[u8], u8)> {
+    match key {
+        [PART_KIND, LAYOUT, row_key @ .., number] => Some((row_key, *number)),
+        _ => None,
+    }
+}
+
+/// Returns how many rows continue the one with this value.
+pub(crate) fn part_count(head: &[u8]) -> u8 {
+    head.get(1).copied().unwrap_or(0)
+}
+
+/// Puts the fields of continuing rows behind those of their row. What is missing or broken among
+/// them breaks the checksum of the whole.
+pub(crate) fn join(head: &[u8], parts: &[Option<IVec>]) -> IVec {
+    let mut whole = head.to_vec();
+    for part in parts.iter().flatten() {
+        whole.extend_from_slice(part.get(HEADER_BYTES..).unwrap_or_default());
+    }
+    IVec::from(whole)
 }
 
 /// Reads the value of a row.
@@ -94,16 +164,12 @@ pub(crate) fn decode_key<R: Record>(row_key: &[u8]) -> Result<R::Key, StoreError
     })
 }
 
-/// Puts the header before the fields.
+/// Returns a value without parts.
 pub(crate) fn frame(row_key: &[u8], version: u8, fields: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEADER_BYTES + fields.len());
-    value.push(version);
-    value.extend_from_slice(&checksum(row_key, version, fields).to_be_bytes());
-    value.extend_from_slice(fields);
-    value
+    with_header(version, 0, checksum(row_key, version, 0, fields), fields)
 }
 
-/// Checks the header and returns version and fields.
+/// Checks a whole value and returns version and fields.
 pub(crate) fn unframe<'a>(
     row_key: &[u8],
     value: &'a [u8],
@@ -114,8 +180,8 @@ pub(crate) fn unframe<'a>(
     let (header, fields) = value
         .split_first_chunk::<HEADER_BYTES>()
         .ok_or(RecordProblem::Length(value.len()))?;
-    let [version, sum @ ..] = *header;
-    if u32::from_be_bytes(sum) != checksum(row_key, version, fields) {
+    let [version, parts, sum @ ..] = *header;
+    if u32::from_be_bytes(sum) != checksum(row_key, version, parts, fields) {
         return Err(RecordProblem::Checksum);
     }
     Ok((version, fields))
@@ -124,14 +190,22 @@ pub(crate) fn unframe<'a>(
 /// Returns the checksum that a value carries, unchecked; 0 for a value without header.
 pub(crate) fn stored_checksum(value: &[u8]) -> u32 {
     match value {
-        [_, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
+        [_, _, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
         _ => 0,
     }
 }
 
-fn checksum(row_key: &[u8], version: u8, fields: &[u8]) -> u32 {
+fn with_header(version: u8, parts: u8, sum: u32, fields: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEADER_BYTES + fields.len());
+    value.extend_from_slice(&[version, parts]);
+    value.extend_from_slice(&sum.to_be_bytes());
+    value.extend_from_slice(fields);
+    value
+}
+
+fn checksum(row_key: &[u8], version: u8, parts: u8, fields: &[u8]) -> u32 {
     let sum = crc32c::crc32c(row_key);
-    let sum = crc32c::crc32c_append(sum, &[version]);
+    let sum = crc32c::crc32c_append(sum, &[version, parts]);
     crc32c::crc32c_append(sum, fields)
 }
 
@@ -184,7 +258,7 @@ mod tests {
         #[test]
         fn finite_floats_come_back_bit_for_bit(bits in prop::array::uniform5(any::<u64>())) {
             let values = bits.map(f64::from_bits);
-            let encoded = encode(&key(), &record(values));
+            let encoded = encode(&key(), &record(values)).map(|value| value.head);
             if values.iter().all(|value| value.is_finite()) {
                 let candle = decode::<CandleRecord>(&key(), &encoded.unwrap()).unwrap().candle;
                 let back = [candle.open, candle.high, candle.low, candle.close, candle.volume];
@@ -197,7 +271,7 @@ mod tests {
 
         #[test]
         fn every_changed_bit_is_noticed(at: prop::sample::Index, bit in 0_u8..8) {
-            let mut value = encode(&key(), &record([1.0, 2.0, 0.5, 1.5, -0.0])).unwrap();
+            let mut value = encode(&key(), &record([1.0, 2.0, 0.5, 1.5, -0.0])).unwrap().head;
             let at = at.index(value.len());
             value[at] ^= 1 << bit;
             prop_assert!(decode::<CandleRecord>(&key(), &value).is_err());
@@ -211,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_value_under_another_key_is_refused() {
-        let value = encode(&key(), &record([1.0; 5])).unwrap();
+        let value = encode(&key(), &record([1.0; 5])).unwrap().head;
         let other = row_key::<CandleRecord>(&(StreamId("BTCUSD-5m".to_owned()), -4)).unwrap();
         let error = decode::<CandleRecord>(&other, &value).unwrap_err();
         assert!(matches!(
@@ -260,5 +334,33 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    #[test]
+    fn long_values_are_cut_into_parts_and_joined_again() {
+        for floats in [1, 700, 748, 750, 1_500, 12_400] {
+            let closes: Vec<f64> = (0..floats).map(f64::from).collect();
+            let record = AnswerRecord {
+                closes,
+                commitment: "c".to_owned(),
+            };
+            let value = encode(b"key", &record).unwrap();
+            assert!(value.head.len() <= PART_BYTES + HEADER_BYTES);
+            assert_eq!(usize::from(part_count(&value.head)), value.parts.len());
+            let mut parts: Vec<_> = value
+                .parts
+                .iter()
+                .map(|part| Some(IVec::from(part.as_slice())))
+                .collect();
+            let whole = join(&value.head, &parts);
+            assert_eq!(decode::<AnswerRecord>(b"key", &whole).unwrap(), record);
+            if parts.pop().is_some() {
+                assert!(decode::<AnswerRecord>(b"key", &join(&value.head, &parts)).is_err());
+            }
+        }
+        assert_eq!(
+            split_part_key(&part_key(b"key", 3)),
+            Some((b"key".as_slice(), 3))
+        );
     }
 }

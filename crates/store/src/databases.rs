@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
+use crate::codec;
 use crate::directory;
 use crate::error::StoreError;
 use crate::identity::{self, Identity};
 use crate::ledger::{self, OWN_KIND, Tallies};
+use crate::mark::{self, Counts};
 use crate::record::Db;
 use crate::store::StoreConfig;
 
@@ -20,6 +22,8 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// How long handles of this process may take to go away when a database is closed or reopened.
 const HANDLES_LIMIT: Duration = Duration::from_secs(5);
 const HANDLES_STEP: Duration = Duration::from_millis(5);
+/// How often a row of several parts is read before it counts as damaged.
+const TORN_READS: u32 = 8;
 /// How long closing may take as a whole before it goes on in the background.
 const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 
@@ -67,6 +71,42 @@ impl Databases {
         contain(db, "reading a row", || self.tree(db).get(row_key))
     }
 
+    /// Reads a row with the rows that continue it.
+    ///
+    /// Those are read one after the other, so a write may come in between; what does not fit is
+    /// read again, and if it still does not fit it is for the caller to find the damage.
+    pub(crate) fn whole(&self, db: Db, row_key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        let mut last = None;
+        for _ in 0..TORN_READS {
+            let Some(head) = self.get(db, row_key)? else {
+                return Ok(None);
+            };
+            let whole = self.join(db, row_key, head)?;
+            if codec::part_count(&whole) == 0 || codec::unframe(row_key, &whole).is_ok() {
+                return Ok(Some(whole));
+            }
+            last = Some(whole);
+        }
+        Ok(last)
+    }
+
+    /// Puts the rows that continue `head` behind it.
+    pub(crate) fn join(
+        &self,
+        db: Db,
+        row_key: &[u8],
+        head: sled::IVec,
+    ) -> Result<sled::IVec, StoreError> {
+        let count = codec::part_count(&head);
+        if count == 0 {
+            return Ok(head);
+        }
+        let parts = (1..=count)
+            .map(|number| self.get(db, &codec::part_key(row_key, number)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(codec::join(&head, &parts))
+    }
+
     /// Reads the ledger of one database.
     pub(crate) fn tallies(&self, db: Db) -> Result<Tallies, StoreError> {
         let mut tallies = Tallies::new();
@@ -82,6 +122,40 @@ impl Databases {
             tallies.insert(kind, tally);
         }
         Ok(tallies)
+    }
+
+    /// Reads how many batches each database has seen.
+    pub(crate) fn counts(&self) -> Result<Counts, StoreError> {
+        let mut counts = Counts::default();
+        for db in Db::ALL {
+            if let Some(value) = self.get(db, &mark::count_key())? {
+                let count = mark::decode_count(&value).map_err(|problem| StoreError::Damaged {
+                    db,
+                    detail: format!("count row: {problem}"),
+                })?;
+                counts.set(db, count);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Refuses a database that has lost acknowledged batches; one in `new` has none to lose.
+    fn compare_with_mark(&self, config: &StoreConfig, new: &[Db]) -> Result<(), StoreError> {
+        let Some(mark) = mark::read(&config.path) else {
+            return Ok(());
+        };
+        let counts = self.counts()?;
+        for db in Db::ALL {
+            let (is, must) = (counts.get(db), mark.get(db));
+            if is < must && !new.contains(&db) {
+                let detail = format!(
+                    "{} acknowledged batches are missing at its end ({is} of {must} are there)",
+                    must - is
+                );
+                return Err(StoreError::Damaged { db, detail });
+            }
+        }
+        Ok(())
     }
 
     fn identify(
@@ -116,10 +190,14 @@ impl Databases {
         for known in [cold.as_ref(), hot.as_ref()].into_iter().flatten() {
             known.expect(expected.unwrap_or(identity))?;
         }
-        for (db, known) in [(Db::Cold, &cold), (Db::Hot, &hot)] {
-            if known.is_some() {
-                continue;
-            }
+        let known = [(Db::Cold, cold.is_some()), (Db::Hot, hot.is_some())];
+        let new: Vec<Db> = known
+            .iter()
+            .filter(|(_, is)| !is)
+            .map(|(db, _)| *db)
+            .collect();
+        self.compare_with_mark(config, &new)?;
+        for db in new {
             if db == Db::Hot && cold.is_some() {
                 warn!(
                     "hot database is new although the cold one is not, rounds in flight are gone"

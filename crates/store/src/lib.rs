@@ -17,7 +17,8 @@
 //!   a [`StoreError::Conflict`] included: that one is answered after the flush as well.
 //! * **Rows are checked**: each value carries a version and a CRC-32C over its key and content, and a
 //!   ledger row for each kind counts the rows and sums their checksums, so that
-//!   [`Store::verify`] sees a changed row and a row that vanished.
+//!   [`Store::verify`] sees a changed row and a row that vanished. A mark beside the databases tells
+//!   on opening when one of them has fallen back behind what was acknowledged.
 //! * **An I/O error suspends the store**: reads and writes answer with its cause until
 //!   [`Store::reopen`] succeeds. Everything acknowledged is still there then.
 //! * Panics inside of sled are contained and become [`StoreError::Damaged`].
@@ -35,6 +36,7 @@ mod error;
 mod identity;
 mod key;
 mod ledger;
+mod mark;
 mod record;
 pub mod records;
 mod repair;

@@ -20,7 +20,7 @@ pub struct Scan<R: Record> {
     rows: Option<sled::Iter>,
     failure: Option<StoreError>,
     /// Dropped after `rows`.
-    _databases: Option<Arc<Databases>>,
+    databases: Option<Arc<Databases>>,
     record: PhantomData<fn() -> R>,
 }
 
@@ -30,7 +30,7 @@ impl<R: Record> Scan<R> {
         Self {
             rows,
             failure: None,
-            _databases: Some(databases),
+            databases: Some(databases),
             record: PhantomData,
         }
     }
@@ -39,35 +39,51 @@ impl<R: Record> Scan<R> {
         Self {
             rows: None,
             failure: Some(failure),
-            _databases: None,
+            databases: None,
             record: PhantomData,
         }
     }
 
     fn step(
         &mut self,
-        take: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+        take: impl Fn(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
     ) -> Option<Result<(R::Key, R), StoreError>> {
         if let Some(failure) = self.failure.take() {
             return Some(Err(failure));
         }
-        let rows = self.rows.as_mut()?;
-        match contain(R::DB, "reading rows", || take(rows).transpose()) {
-            Ok(Some((key, value))) => Some(decode_row(&key, &value)),
-            Ok(None) => {
-                self.rows = None;
-                None
-            }
-            Err(error) => {
-                self.rows = None;
-                Some(Err(error))
+        loop {
+            let rows = self.rows.as_mut()?;
+            match contain(R::DB, "reading rows", || take(rows).transpose()) {
+                // A row that was removed since sled handed it out is passed over.
+                Ok(Some((row_key, head))) => match self.read(&row_key, head).transpose() {
+                    Some(row) => return Some(row),
+                    None => continue,
+                },
+                Ok(None) => {
+                    self.rows = None;
+                    return None;
+                }
+                Err(error) => {
+                    self.rows = None;
+                    return Some(Err(error));
+                }
             }
         }
     }
-}
 
-fn decode_row<R: Record>(key: &[u8], value: &[u8]) -> Result<(R::Key, R), StoreError> {
-    Ok((codec::decode_key::<R>(key)?, codec::decode(key, value)?))
+    fn read(&self, row_key: &[u8], head: sled::IVec) -> Result<Option<(R::Key, R)>, StoreError> {
+        let key = codec::decode_key::<R>(row_key)?;
+        let has_parts = codec::part_count(&head) > 0;
+        let value = match &self.databases {
+            // Read anew as a whole: the head may be of another time than its parts by now.
+            Some(databases) if has_parts => match databases.whole(R::DB, row_key)? {
+                Some(whole) => whole,
+                None => return Ok(None),
+            },
+            _ => head,
+        };
+        Ok(Some((key, codec::decode(row_key, &value)?)))
+    }
 }
 
 fn is_empty(from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> bool {

@@ -205,7 +205,7 @@ impl Store {
             record: R::NAME,
             reason,
         })?;
-        match self.shared.databases()?.get(R::DB, &row_key)? {
+        match self.shared.databases()?.whole(R::DB, &row_key)? {
             Some(value) => codec::decode(&row_key, &value).map(Some),
             None => Ok(None),
         }

@@ -5,8 +5,8 @@
 //! row*:  db (1)  key length (2)  value length (4)  key  value
 //! end:   0xff  number of rows (8)  CRC-32C of everything before (4)
 //! ```
-//! Integers are big-endian. Values are the rows as stored, with their own checksums, so nothing can
-//! change on the way unnoticed.
+//! Integers are big-endian. Values are the rows as stored, continuing rows too, with their own
+//! checksums, so nothing can change on the way unnoticed.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -67,7 +67,8 @@ impl Store {
                     contain(db, "reading rows", || iter.next().transpose())?
                 {
                     // A damaged row would make a backup that cannot be restored.
-                    codec::unframe(&key, &value).map_err(|problem| StoreError::Damaged {
+                    let whole = databases.join(db, &key, value.clone())?;
+                    codec::unframe(&key, &whole).map_err(|problem| StoreError::Damaged {
                         db,
                         detail: format!("row {}: {problem}", codec::hex(&key)),
                     })?;
@@ -213,7 +214,9 @@ fn import_rows(store: &Store, input: &mut Summed<impl Read>) -> Result<u64, Stor
         input.take(&mut key)?;
         input.take(&mut value)?;
         let is_own = key.first().is_none_or(|kind| *kind == OWN_KIND);
-        if is_own || codec::unframe(&key, &value).is_err() {
+        // A row that is continued is checked with its parts, when all of them are there.
+        let is_continued = codec::part_count(&value) > 0;
+        if is_own || (!is_continued && codec::unframe(&key, &value).is_err()) {
             return Err(StoreError::Export {
                 detail: format!("row {rows} is damaged"),
             });

@@ -14,10 +14,12 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::batch::Batch;
+use crate::codec;
 use crate::databases::{self, Databases, contain};
 use crate::directory;
 use crate::error::StoreError;
 use crate::ledger::{self, Tallies};
+use crate::mark::{self, Counts, Mark};
 use crate::record::Db;
 use crate::store::{Shared, State};
 
@@ -43,12 +45,23 @@ pub(crate) enum Command {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     tallies: BTreeMap<Db, Tallies>,
+    counts: Counts,
+    mark: Mark,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, databases: &Databases) -> Result<Self, StoreError> {
         let tallies = read_tallies(databases)?;
-        Ok(Self { shared, tallies })
+        let counts = databases.counts()?;
+        let path = &shared.config.path;
+        let mut mark = Mark::open(path).map_err(|error| StoreError::directory(path, error))?;
+        mark.write(counts);
+        Ok(Self {
+            shared,
+            tallies,
+            counts,
+            mark,
+        })
     }
 
     /// Works until the store is closed or its last handle is dropped.
@@ -122,6 +135,7 @@ impl Writer {
         }
         let outcome = opened.and_then(|(databases, _)| {
             self.tallies = read_tallies(&databases)?;
+            self.counts = databases.counts()?;
             Ok(databases)
         });
         match outcome {
@@ -163,6 +177,9 @@ impl Writer {
                         failure = databases.flush(db).err();
                     }
                 }
+                if failure.is_none() {
+                    self.mark.write(self.counts);
+                }
                 self.shared.meter.flushed(started.elapsed(), answers.len());
             }
             Err(error) => {
@@ -203,32 +220,46 @@ impl Writer {
         if batch.rows.is_empty() {
             return Ok(());
         }
-        let mut changed = Tallies::new();
         let known = self.tallies.entry(db).or_default();
-        let mut writes = sled::Batch::default();
+        let mut changes = Changes {
+            known,
+            changed: Tallies::new(),
+            writes: sled::Batch::default(),
+        };
         for (row_key, value) in &batch.rows {
-            let kind = row_key.first().copied().unwrap_or(ledger::OWN_KIND);
-            let tally = changed
-                .entry(kind)
-                .or_insert_with(|| known.get(&kind).copied().unwrap_or_default());
-            if let Some(old) = databases.get(db, row_key)? {
-                tally.subtract(&old);
-            }
-            match value {
-                Some(value) => {
-                    tally.add(value);
-                    writes.insert(row_key.as_slice(), value.as_slice());
+            let old = databases.get(db, row_key)?;
+            let old_parts = old.as_deref().map_or(0, codec::part_count);
+            changes.row(
+                row_key,
+                old.as_deref(),
+                value.as_ref().map(|value| value.head.as_slice()),
+            );
+            let mut parts = value.iter().flat_map(|value| &value.parts);
+            for number in 1..=u8::MAX {
+                let part = parts.next();
+                if part.is_none() && number > old_parts {
+                    break;
                 }
-                None => writes.remove(row_key.as_slice()),
+                let key = codec::part_key(row_key, number);
+                let old = databases.get(db, &key)?;
+                changes.row(&key, old.as_deref(), part.map(Vec::as_slice));
             }
         }
+        let Changes {
+            changed,
+            mut writes,
+            ..
+        } = changes;
         for (kind, tally) in &changed {
             writes.insert(&ledger::ledger_key(*kind), ledger::encode(*kind, *tally));
         }
+        let count = self.counts.get(db) + 1;
+        writes.insert(&mark::count_key(), mark::encode_count(count));
         contain(db, "writing a batch", || {
             databases.tree(db).apply_batch(writes)
         })?;
         known.extend(changed);
+        self.counts.set(db, count);
         Ok(())
     }
 
@@ -250,6 +281,31 @@ impl Writer {
             databases::close(databases);
         }
         self.shared.unlock();
+    }
+}
+
+/// What a batch comes to in rows of sled, and what that does to the ledger.
+struct Changes<'a> {
+    known: &'a Tallies,
+    changed: Tallies,
+    writes: sled::Batch,
+}
+
+impl Changes<'_> {
+    fn row(&mut self, row_key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+        let kind = row_key.first().copied().unwrap_or(ledger::OWN_KIND);
+        let known = self.known.get(&kind).copied().unwrap_or_default();
+        let tally = self.changed.entry(kind).or_insert(known);
+        if let Some(old) = old {
+            tally.subtract(old);
+        }
+        match new {
+            Some(new) => {
+                tally.add(new);
+                self.writes.insert(row_key, new);
+            }
+            None => self.writes.remove(row_key),
+        }
     }
 }
 
