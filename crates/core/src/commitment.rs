@@ -49,15 +49,48 @@ pub fn python_float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
     }
-    let shortest = format!("{value:e}");
+    let shortest = shortest_digits(value);
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (LEAST_PLAIN_EXPONENT..FIRST_SCIENTIFIC_EXPONENT).contains(&exponent) {
-        let plain = format!("{value}");
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        return plain(mantissa, exponent);
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// Returns the shortest digits that read back to the value, in scientific form; of two that are
+/// equally close the one with the even last digit.
+fn shortest_digits(value: f64) -> String {
+    let shortest = format!("{value:e}");
+    let mantissa = shortest.split_once('e').map_or(shortest.as_str(), |(mantissa, _)| mantissa);
+    let decimals = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    // The standard library rounds such a tie up when it looks for the shortest form, and to even
+    // when the number of digits is given.
+    let rounded = format!("{value:.decimals$e}");
+    let reads_back = rounded.parse::<f64>().is_ok_and(|back| back.to_bits() == value.to_bits());
+    if reads_back { rounded } else { shortest }
+}
+
+/// Moves the point of scientific digits.
+fn plain(mantissa: &str, exponent: i32) -> String {
+    let (sign, size) = mantissa.strip_prefix('-').map_or(("", mantissa), |size| ("-", size));
+    let digits: String = size.chars().filter(char::is_ascii_digit).collect();
+    let exponent = isize::try_from(exponent).unwrap_or(0);
+    let zeros = |count: isize| "0".repeat(usize::try_from(count).unwrap_or(0));
+    let Ok(before_point) = usize::try_from(exponent + 1) else {
+        return format!("{sign}0.{}{digits}", zeros(-exponent - 1));
+    };
+    if before_point == 0 {
+        return format!("{sign}0.{digits}");
+    }
+    match digits.split_at_checked(before_point) {
+        Some((whole, fraction)) if !fraction.is_empty() => format!("{sign}{whole}.{fraction}"),
+        _ => {
+            let missing = exponent + 1 - isize::try_from(digits.len()).unwrap_or(0);
+            format!("{sign}{digits}{}.0", zeros(missing))
+        }
+    }
 }
 
 fn list_text(items: impl Iterator<Item = String>) -> String {
@@ -87,12 +120,21 @@ fn hash(hotkey_text: &str, values_text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn floats_print_as_python_prints_them() {
         let cases = [
             (1.0, "1.0"),
+            (0.0, "0.0"),
+            (-123.5, "-123.5"),
+            (0.05, "0.05"),
+            (100.0, "100.0"),
+            (1_234_567.0, "1234567.0"),
+            // Lies exactly between ...312 and ...313.
+            (f64::from_bits(0x3e60_0000_0000_0000), "2.9802322387695312e-08"),
             (-0.0, "-0.0"),
             (0.1, "0.1"),
             (0.0001, "0.0001"),
@@ -109,6 +151,17 @@ mod tests {
             assert_eq!(python_float(value), text);
         }
         assert_eq!(python_float(f64::NAN), "nan");
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_reads_back_to_the_same_double(bits in any::<u64>()) {
+            let value = f64::from_bits(bits);
+            if value.is_finite() {
+                let back: f64 = python_float(value).parse().unwrap();
+                prop_assert_eq!(back.to_bits(), bits);
+            }
+        }
     }
 
     #[test]

@@ -86,12 +86,12 @@ pub fn simple_scale_scores(scores: &[f64], kind: NumberKind) -> Result<Vec<f64>,
 /// Returns 1 − e^(−1 / (s / average)); a perfect score counts as 1e-8.
 ///
 /// # Errors
-/// [`SeedError::MinResponses`] below two scores.
+/// [`SeedError::ZeroDivision`] for an empty list.
 ///
 /// Golden data: `scoring/scale_scores.json`, 1e-12 relative.
 pub fn scale_scores(scores: &[f64]) -> Result<Vec<f64>, SeedError> {
-    if scores.len() <= 1 {
-        return Err(SeedError::MinResponses);
+    if scores.is_empty() {
+        return Err(SeedError::ZeroDivision);
     }
     let average = plain_sum(scores) / scores.len() as f64;
     let scale = |score: &f64| {
