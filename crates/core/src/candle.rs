@@ -78,6 +78,7 @@ impl Candle {
     }
 
     /// Returns the flat candle that stands for an interval without trades after this one.
+    #[must_use]
     pub const fn flat_after(&self, open_time_ms: i64) -> Self {
         let close = self.close;
         Self {

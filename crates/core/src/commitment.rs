@@ -4,8 +4,6 @@
 //! hash that text. The hash binds the hotkey, so a commitment that is copied from another miner
 //! can never be revealed by the copier.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 /// Characters of a commitment: a SHA-256 in hexadecimal.
@@ -110,12 +108,7 @@ fn hash(hotkey_text: &str, values_text: &str) -> String {
     hasher.update(hotkey_text.as_bytes());
     hasher.update(b"-");
     hasher.update(values_text.as_bytes());
-    let mut text = String::with_capacity(COMMITMENT_LEN);
-    for byte in hasher.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(hasher.finalize())
 }
 
 #[cfg(test)]

@@ -109,12 +109,11 @@ impl EmaState {
             }
         }
         for (hotkey, share) in shares {
-            let fresh = EmaEntry {
+            let entry = next.entry(*hotkey).or_insert_with(|| EmaEntry {
                 value: start,
                 rounds: 0,
                 registered_at_block: registered_at(hotkey),
-            };
-            let entry = next.entry(*hotkey).or_insert(fresh);
+            });
             entry.value = fold_share(entry.value, *share, importance, config.ema_length);
             entry.rounds = entry.rounds.saturating_add(1);
         }

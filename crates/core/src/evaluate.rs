@@ -18,7 +18,7 @@ use crate::hotkey::Hotkey;
 use crate::ids::StreamId;
 use crate::numeric::to_f32;
 use crate::rounds::RefusalReason;
-use crate::scoring::{ScoreError, percentile_of_narrow, shares, volatility, weighted_rmse};
+use crate::scoring::{ScoreError, StepWeights, percentile_of_narrow, shares, volatility};
 use crate::seed;
 use crate::settings::{Compatibility, ScoringConfig};
 
@@ -107,6 +107,7 @@ fn score_standard(
 
     let mut answers: Vec<&(Hotkey, Vec<f64>)> = input.answers.iter().collect();
     answers.sort_unstable_by_key(|(hotkey, _)| *hotkey);
+    let steps = StepWeights::new(input.horizon);
     let mut accepted = Vec::with_capacity(answers.len());
     let mut refused = Vec::new();
     for (hotkey, closes) in answers {
@@ -114,10 +115,11 @@ fn score_standard(
             refused.push((*hotkey, RefusalReason::NotRegistered));
             continue;
         }
-        match weighted_rmse(closes, &input.realised) {
+        match steps.checked_rmse(closes, &input.realised) {
             Ok(rmse) => accepted.push((*hotkey, rmse)),
             Err(ScoreError::Length { forecast, realised }) => {
-                refused.push((*hotkey, RefusalReason::WrongLength { got: forecast, want: realised }));
+                refused
+                    .push((*hotkey, RefusalReason::WrongLength { got: forecast, want: realised }));
             }
             Err(ScoreError::NotFinite { index }) => {
                 refused.push((*hotkey, RefusalReason::NotFinite { index }));
@@ -135,8 +137,11 @@ fn score_standard(
     if !pairs.is_empty() {
         ema.fold(&pairs, importance, &registration(&input.members), config)?;
     }
-    let mut scores: Vec<(Hotkey, f64, f64)> =
-        accepted.iter().zip(&pairs).map(|((key, rmse), (_, share))| (*key, *rmse, *share)).collect();
+    let mut scores: Vec<(Hotkey, f64, f64)> = accepted
+        .iter()
+        .zip(&pairs)
+        .map(|((key, rmse), (_, share))| (*key, *rmse, *share))
+        .collect();
     scores.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     Ok(RoundOutcome { scores: ranked(&scores), refused, importance, dropped, ema })
 }

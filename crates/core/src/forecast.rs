@@ -30,7 +30,9 @@ pub enum ForecastError {
         index: usize,
     },
     /// A value lies outside of `last / factor ..= last * factor`.
-    #[error("forecast value {index} is {value}, more than a factor {factor} away from the last close {last}")]
+    #[error(
+        "forecast value {index} is {value}, more than a factor {factor} away from the last close {last}"
+    )]
     Absurd {
         /// Position of the first such value.
         index: usize,

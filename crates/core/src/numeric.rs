@@ -66,7 +66,10 @@ impl Real for f32 {
 }
 
 /// Rounds a double to the nearest single; out of range becomes infinite.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to the narrower width is the purpose")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to the narrower width is the purpose"
+)]
 pub const fn to_f32(value: f64) -> f32 {
     value as f32
 }
@@ -94,8 +97,8 @@ pub(crate) fn pairwise<T: Real>(values: &[T]) -> T {
             *lane = *lane + *value;
         }
     }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    let total = ((a + b) + (c + d)) + ((e + f) + (g + h));
+    let pair = |first: usize| lanes[first] + lanes[first + 1];
+    let total = (pair(0) + pair(2)) + (pair(4) + pair(6));
     blocks.remainder().iter().fold(total, |sum, value| sum + *value)
 }
 
@@ -141,7 +144,7 @@ pub fn exact_sum(values: &[f64]) -> f64 {
         let twice = low * 2.0;
         let raised = high + twice;
         let gained = raised - high;
-        if gained >= twice && gained <= twice {
+        if gained.total_cmp(&twice).is_eq() {
             high = raised;
         }
     }

@@ -121,14 +121,8 @@ mod tests {
 
     #[test]
     fn outputs_that_are_no_numbers_are_refused() {
-        assert_eq!(
-            interpolate(&[0.0, f64::NAN], 9),
-            Err(PostprocessError::NotFinite { index: 1 })
-        );
-        assert_eq!(
-            interpolate(&[f64::INFINITY], 9),
-            Err(PostprocessError::NotFinite { index: 0 })
-        );
+        assert_eq!(interpolate(&[0.0, f64::NAN], 9), Err(PostprocessError::NotFinite { index: 1 }));
+        assert_eq!(interpolate(&[f64::INFINITY], 9), Err(PostprocessError::NotFinite { index: 0 }));
         assert!(interpolate(&[], 9).is_err() && interpolate(&[0.0; 10], 9).is_err());
     }
 

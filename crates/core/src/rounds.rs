@@ -14,9 +14,7 @@ mod answers;
 mod query_windows;
 mod slots;
 
-pub use answers::{
-    AnswerCheck, RefusalReason, check_answer, check_commitment, shared_commitments,
-};
+pub use answers::{AnswerCheck, RefusalReason, check_answer, check_commitment, shared_commitments};
 pub use query_windows::{QueryKind, QueryWindows};
 pub use slots::{due_at_ms, due_rounds, next_slot, next_slot_after};
 
@@ -234,6 +232,9 @@ mod tests {
         let state = void(VoidReason::NoRealisedCloses { waited_hours: 48 });
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<RoundState>(&text).unwrap(), state);
-        assert_eq!(state.to_string(), "EXPIRED: no realised closes 48 hours after the round was due");
+        assert_eq!(
+            state.to_string(),
+            "EXPIRED: no realised closes 48 hours after the round was due"
+        );
     }
 }

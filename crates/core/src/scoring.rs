@@ -8,8 +8,8 @@
 mod percentile;
 pub mod tables;
 
-pub(crate) use percentile::{measure, percentile_of_narrow};
 pub use percentile::{Volatility, importance, percentile, volatility};
+pub(crate) use percentile::{measure, percentile_of_narrow};
 
 use crate::hotkey::Hotkey;
 use crate::numeric::pairwise_sum;
@@ -108,32 +108,56 @@ pub fn weighted_rmse(forecast: &[f64], realised: &[f64]) -> Result<f64, ScoreErr
     if realised.is_empty() {
         return Err(ScoreError::NoRealisedCloses);
     }
-    if forecast.len() != realised.len() {
-        return Err(ScoreError::Length { forecast: forecast.len(), realised: realised.len() });
-    }
-    if let Some(index) = forecast.iter().position(|value| !value.is_finite()) {
-        return Err(ScoreError::NotFinite { index });
-    }
     if let Some(index) = realised.iter().position(|value| !value.is_finite()) {
         return Err(ScoreError::BadRealisedClose { index, value: realised[index] });
     }
-    let error = rmse_unchecked(forecast, realised);
-    if error.is_finite() { Ok(error) } else { Err(ScoreError::Overflow) }
+    StepWeights::new(realised.len()).checked_rmse(forecast, realised)
 }
 
-/// The formula without checks; both slices have the same length.
-pub(crate) fn rmse_unchecked(forecast: &[f64], realised: &[f64]) -> f64 {
-    debug_assert_eq!(forecast.len(), realised.len());
-    let weights = step_weights(realised.len());
-    let weighted: Vec<f64> = weights
-        .iter()
-        .zip(forecast.iter().zip(realised))
-        .map(|(weight, (expected, real))| {
-            let distance = expected - real;
-            weight * (distance * distance)
-        })
-        .collect();
-    (pairwise_sum(&weighted) / pairwise_sum(&weights)).sqrt()
+/// The weights of the steps, computed once a round.
+#[derive(Debug, Clone)]
+pub(crate) struct StepWeights {
+    weights: Vec<f64>,
+    total: f64,
+}
+
+impl StepWeights {
+    pub(crate) fn new(count: usize) -> Self {
+        let weights = step_weights(count);
+        let total = pairwise_sum(&weights);
+        Self { weights, total }
+    }
+
+    /// The error of a foreign forecast against closes that are known to be finite.
+    pub(crate) fn checked_rmse(
+        &self,
+        forecast: &[f64],
+        realised: &[f64],
+    ) -> Result<f64, ScoreError> {
+        if forecast.len() != realised.len() {
+            return Err(ScoreError::Length { forecast: forecast.len(), realised: realised.len() });
+        }
+        if let Some(index) = forecast.iter().position(|value| !value.is_finite()) {
+            return Err(ScoreError::NotFinite { index });
+        }
+        let error = self.rmse(forecast, realised);
+        if error.is_finite() { Ok(error) } else { Err(ScoreError::Overflow) }
+    }
+
+    /// The formula without checks.
+    pub(crate) fn rmse(&self, forecast: &[f64], realised: &[f64]) -> f64 {
+        debug_assert_eq!(forecast.len(), realised.len());
+        let weighted: Vec<f64> = self
+            .weights
+            .iter()
+            .zip(forecast.iter().zip(realised))
+            .map(|(weight, (expected, real))| {
+                let distance = expected - real;
+                weight * (distance * distance)
+            })
+            .collect();
+        (pairwise_sum(&weighted) / self.total).sqrt()
+    }
 }
 
 pub(crate) fn step_weights(count: usize) -> Vec<f64> {

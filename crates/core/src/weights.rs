@@ -178,11 +178,13 @@ mod tests {
     #[test]
     fn a_nan_in_the_state_sends_nothing() {
         assert!(standard(&[0.1, f64::NAN]).is_empty());
-        assert!(weight_shares(
-            &state(&[0.1]),
-            &WeightConfig { lambda: f64::NAN, ..WeightConfig::default() }
-        )
-        .is_empty());
+        assert!(
+            weight_shares(
+                &state(&[0.1]),
+                &WeightConfig { lambda: f64::NAN, ..WeightConfig::default() }
+            )
+            .is_empty()
+        );
     }
 
     #[test]

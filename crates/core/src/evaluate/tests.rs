@@ -98,16 +98,10 @@ fn missing_truth_and_missing_metagraph_are_errors_that_can_be_retried() {
         assert!(score_round(&round, &before, &config).unwrap_err().is_retryable());
     }
     let twice = input(vec![(key(1), closes()), (key(1), closes())], &[1]);
-    assert_eq!(
-        score_round(&twice, &before, &config),
-        Err(ScoreError::DuplicateAnswer(key(1)))
-    );
+    assert_eq!(score_round(&twice, &before, &config), Err(ScoreError::DuplicateAnswer(key(1))));
     let poisoned = prior(&[(1, f64::NAN)]);
     let round = input(vec![(key(1), closes())], &[1]);
-    assert!(matches!(
-        score_round(&round, &poisoned, &config),
-        Err(ScoreError::BadAverage { .. })
-    ));
+    assert!(matches!(score_round(&round, &poisoned, &config), Err(ScoreError::BadAverage { .. })));
 }
 
 #[test]
@@ -137,8 +131,7 @@ fn one_miner_and_equal_miners_have_defined_shares() {
 fn a_better_forecaster_ends_above_a_worse_one() {
     let mut ema = EmaState::default();
     for _ in 0..200 {
-        let answers =
-            vec![(key(1), offset(10.0)), (key(2), offset(14.0)), (key(3), offset(60.0))];
+        let answers = vec![(key(1), offset(10.0)), (key(2), offset(14.0)), (key(3), offset(60.0))];
         let round = input(answers, &[1, 2, 3]);
         ema = score_round(&round, &ema, &ScoringConfig::default()).unwrap().ema;
     }

@@ -85,10 +85,10 @@ pub fn aggregate_candles(sources: &[&[Candle]], rules: &CandleAggregation) -> Ve
     for candle in sources.iter().copied().flatten() {
         steps.entry(candle.open_time_ms).or_default().push(candle);
     }
-    steps.into_iter().filter_map(|(at_ms, parts)| merge(at_ms, &parts, rules)).collect()
+    steps.into_iter().filter_map(|(at_ms, parts)| merge(at_ms, &parts, *rules)).collect()
 }
 
-fn merge(open_time_ms: i64, parts: &[&Candle], rules: &CandleAggregation) -> Option<Candle> {
+fn merge(open_time_ms: i64, parts: &[&Candle], rules: CandleAggregation) -> Option<Candle> {
     let field = |of: fn(&Candle) -> f64, rule| {
         aggregate(&parts.iter().map(|candle| of(candle)).collect::<Vec<_>>(), rule)
     };

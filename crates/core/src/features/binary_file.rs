@@ -309,8 +309,7 @@ impl FeatureFile {
     /// [`FileError::Append`] or [`FileError::DoesNotFit`]; the file is then unchanged.
     pub fn append(&mut self, start_ms: i64, rows: &[Vec<f64>]) -> Result<(), FileError> {
         let has = i64::try_from(self.len()).unwrap_or(i64::MAX);
-        let expected_ms =
-            self.start_ms.saturating_add(has.saturating_mul(self.interval.as_ms()));
+        let expected_ms = self.start_ms.saturating_add(has.saturating_mul(self.interval.as_ms()));
         if start_ms != expected_ms || rows.iter().any(|row| row.len() != self.columns.len()) {
             return Err(FileError::Append { expected_ms });
         }
@@ -442,12 +441,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = FeatureFile::decode(&bytes);
+            prop_assert!(FeatureFile::decode(&bytes).is_err() || bytes.starts_with(MAGIC));
             let mut long = MAGIC.to_vec();
             long.push(VERSION);
             long.extend(bytes);
             if let Ok(file) = FeatureFile::decode(&long) {
-                let _ = file.read(file.start_ms(), file.interval(), 1, Compatibility::Seed);
+                let rows = file.read(file.start_ms(), file.interval(), 1, Compatibility::Seed);
+                prop_assert!(rows.is_err() || !file.is_empty());
             }
         }
     }

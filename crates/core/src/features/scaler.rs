@@ -125,10 +125,10 @@ impl Scaler {
             let members = extremes
                 .iter()
                 .filter(|(id, ..)| *id == feature || group.is_some_and(|group| group.contains(id)));
-            let (least, greatest) = members.fold(
-                (f64::INFINITY, f64::NEG_INFINITY),
-                |(low, high), (_, least, greatest)| (low.min(*least), high.max(*greatest)),
-            );
+            let (least, greatest) = members
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, least, greatest)| {
+                    (low.min(*least), high.max(*greatest))
+                });
             MinMax::fit(least, greatest)
         };
         let columns = window
@@ -216,10 +216,7 @@ mod tests {
         let features = [FeatureId::CLOSE, FeatureId::HIGH, FeatureId::VOLUME, FeatureId(100)];
         let window = window(&features, vec![10.0, 20.0, 5.0, 0.3, 15.0, 30.0, 7.0, 0.4]);
         let scaler = Scaler::fit(&window, &ScalerPlan::default()).unwrap();
-        assert_eq!(
-            scaler.scale(&window).unwrap(),
-            [-1.0, 0.0, -1.0, 0.3, -0.5, 1.0, 1.0, 0.4]
-        );
+        assert_eq!(scaler.scale(&window).unwrap(), [-1.0, 0.0, -1.0, 0.3, -0.5, 1.0, 1.0, 0.4]);
         assert_eq!(scaler.unscale(FeatureId::CLOSE, &[0.0]).unwrap(), [20.0]);
         let text = serde_json::to_string(&scaler).unwrap();
         assert_eq!(serde_json::from_str::<Scaler>(&text).unwrap(), scaler);

@@ -67,7 +67,9 @@ pub enum FeatureError {
         at_ms: i64,
     },
     /// No rows or no columns were asked for, or too many.
-    #[error("window of {rows} rows and {columns} columns, must be 1..=100000 rows and some columns")]
+    #[error(
+        "window of {rows} rows and {columns} columns, must be 1..=100000 rows and some columns"
+    )]
     Size {
         /// Rows asked for.
         rows: usize,

@@ -70,7 +70,9 @@ pub enum RefusalReason {
         index: usize,
     },
     /// A value lies too far from the last close.
-    #[error("value {index} is {value}, more than a factor {factor} away from the last close {last}")]
+    #[error(
+        "value {index} is {value}, more than a factor {factor} away from the last close {last}"
+    )]
     Absurd {
         /// Position of the first such value.
         index: usize,
@@ -179,8 +181,7 @@ pub fn shared_commitments(commitments: &[(Hotkey, String)]) -> BTreeSet<Hotkey> 
 pub fn check_answer(check: &AnswerCheck<'_>, closes: Vec<f64>) -> Result<Forecast, RefusalReason> {
     let committed = check.commitment.ok_or(RefusalReason::NoCommitment)?;
     let stream = check.stream.clone();
-    let forecast =
-        Forecast::new(stream, check.start_ms, closes, check.horizon, check.absurd)?;
+    let forecast = Forecast::new(stream, check.start_ms, closes, check.horizon, check.absurd)?;
     let hotkey_text = check.hotkey.to_ss58();
     let values = forecast.closes();
     let is_match = commitment(&hotkey_text, values) == committed

@@ -1,6 +1,8 @@
 //! The reference's indicators. The better ones: [`crate::indicators`], which look at no later close
 //! and skip none.
 
+use std::cmp::Ordering;
+
 use crate::seed::SeedError;
 
 /// Relative strength index whose first value already uses the next close and counts one change twice.
@@ -72,7 +74,7 @@ fn weighted(values: &[f64], span: usize) -> Vec<f64> {
             old_weight *= keep;
             if !value.is_nan() {
                 // Equal values stay exactly as they are.
-                if mean < *value || mean > *value {
+                if mean.partial_cmp(value) != Some(Ordering::Equal) {
                     mean = (old_weight * mean + alpha * value) / (old_weight + alpha);
                 }
                 old_weight = 1.0;

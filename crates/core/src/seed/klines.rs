@@ -6,7 +6,7 @@
 //! ones: the exchange clients with [`crate::features::compact`] and
 //! [`crate::features::build_window`].
 
-use crate::numeric::{exact_sum, exact_mean};
+use crate::numeric::{exact_mean, exact_sum};
 use crate::seed::SeedError;
 use crate::seed::time::current_interval_ms;
 
@@ -228,7 +228,9 @@ impl Planner {
         let interval_ms = self.request.interval_ms;
         let to_ms = match self.source {
             Source::Binance => self.request.start_ms + interval_ms * (self.request.count - 2),
-            Source::Bybit | Source::Coinbase => self.from_ms + interval_ms * (self.page_samples - 1),
+            Source::Bybit | Source::Coinbase => {
+                self.from_ms + interval_ms * (self.page_samples - 1)
+            }
             Source::Kraken => i64::MAX,
         };
         Query { from_ms: self.from_ms, to_ms }

@@ -96,7 +96,8 @@ pub fn get_predictions<T: Real>(
     let close = samples.get_index_of(&FeatureId::CLOSE);
     let last = close.and_then(|index| columns[index].last().copied());
 
-    let curve: Vec<f32> = interpolate_rows(outputs, count, LENGTH, 1)?.into_iter().flatten().collect();
+    let curve: Vec<f32> =
+        interpolate_rows(outputs, count, LENGTH, 1)?.into_iter().flatten().collect();
     let scaled = match (last, &curve[..]) {
         (Some(last), [first, ..]) if count == 1 => straight_line(*first, last),
         (Some(last), [first, second, ..]) => shifted(&curve, *first, *second, last.widen()),

@@ -58,14 +58,14 @@ impl Record {
     pub fn push(&mut self, client_uuid: &str, stream: StreamRecord) {
         match self.clients.iter_mut().find(|client| client.client_uuid == client_uuid) {
             Some(client) => client.streams.push(stream),
-            None => self.clients.push(ClientRecord {
-                client_uuid: client_uuid.to_owned(),
-                streams: vec![stream],
-            }),
+            None => self
+                .clients
+                .push(ClientRecord { client_uuid: client_uuid.to_owned(), streams: vec![stream] }),
         }
     }
 
     /// Returns the record as the reference has it after loading: without request ids.
+    #[must_use]
     pub fn after_load(&self) -> Self {
         let mut loaded = self.clone();
         for stream in loaded.clients.iter_mut().flat_map(|client| &mut client.streams) {

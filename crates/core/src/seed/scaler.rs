@@ -94,7 +94,11 @@ impl<T: Real> SeedScaler<T> {
     ///
     /// # Errors
     /// [`SeedError::Runtime`] for a feature that is not scaled.
-    pub fn unscale_singles(&self, feature: FeatureId, scaled: &[f32]) -> Result<Vec<f32>, SeedError> {
+    pub fn unscale_singles(
+        &self,
+        feature: FeatureId,
+        scaled: &[f32],
+    ) -> Result<Vec<f32>, SeedError> {
         let map = self.map_of(feature)?;
         let unscale = |value: &f32| {
             let shifted = f32::narrow((T::narrow(f64::from(*value)) - map.shift).widen());

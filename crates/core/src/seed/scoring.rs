@@ -4,7 +4,7 @@
 
 use crate::hotkey::Hotkey;
 use crate::numeric::{mean_and_deviation, pairwise_sum, plain_sum, round_scaled};
-use crate::scoring::{ScoreError, Volatility, rmse_unchecked, step_weights};
+use crate::scoring::{ScoreError, StepWeights, Volatility, step_weights};
 use crate::seed::SeedError;
 
 /// Decimal places of a share.
@@ -39,7 +39,7 @@ fn python_max(values: &[f64]) -> f64 {
 /// Golden data: `scoring/weighted_rmse.json`, 1e-12 relative.
 pub fn weighted_rmse(forecast: &[f64], realised: &[f64]) -> Result<f64, ScoreError> {
     let distances: Vec<f64> = match (forecast.len(), realised.len()) {
-        (a, b) if a == b => return Ok(rmse_unchecked(forecast, realised)),
+        (a, b) if a == b => return Ok(StepWeights::new(realised.len()).rmse(forecast, realised)),
         (1, _) => realised.iter().map(|real| forecast[0] - real).collect(),
         (_, 1) => forecast.iter().map(|expected| expected - realised[0]).collect(),
         (a, b) => return Err(ScoreError::Length { forecast: a, realised: b }),
@@ -61,7 +61,7 @@ pub fn score_response(forecast: &[f64], realised: &[f64]) -> Result<f64, SeedErr
     if forecast.is_empty() || realised.len() < 2 || forecast.len() != realised.len() {
         return Err(SeedError::IncorrectPredictionSize);
     }
-    Ok(rmse_unchecked(forecast, realised))
+    Ok(StepWeights::new(realised.len()).rmse(forecast, realised))
 }
 
 /// Returns 1 for the least error, 0 for the greatest.
@@ -202,10 +202,17 @@ pub fn directional_accuracy(forecast: &[f64], realised: &[f64]) -> Result<f64, S
     }
     let sign = |pair: &[f64]| {
         let change = pair[1] - pair[0];
-        if change > 0.0 { 1.0 } else if change < 0.0 { -1.0 } else { change * 0.0 }
+        if change > 0.0 {
+            1.0
+        } else if change < 0.0 {
+            -1.0
+        } else {
+            change * 0.0
+        }
     };
     let steps = forecast.windows(2).zip(realised.windows(2));
     // The sign of NaN is NaN, which equals nothing.
-    let hits = steps.filter(|(a, b)| sign(a).partial_cmp(&sign(b)) == Some(std::cmp::Ordering::Equal));
+    let hits =
+        steps.filter(|(a, b)| sign(a).partial_cmp(&sign(b)) == Some(std::cmp::Ordering::Equal));
     Ok(hits.count() as f64 / (forecast.len() - 1) as f64)
 }

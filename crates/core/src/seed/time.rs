@@ -104,9 +104,8 @@ pub fn parse_to_ms(text: &str) -> Result<i64, SeedError> {
 /// time of the day of the start.
 pub fn range_millis(start_ms: i64, days: i64) -> Vec<(i64, i64)> {
     let first = start_ms - start_ms.rem_euclid(DAY_MS);
-    let mut spans: Vec<(i64, i64)> = (0..days)
-        .map(|day| (first + day * DAY_MS, first + (day + 1) * DAY_MS - 1))
-        .collect();
+    let mut spans: Vec<(i64, i64)> =
+        (0..days).map(|day| (first + day * DAY_MS, first + (day + 1) * DAY_MS - 1)).collect();
     spans.push((first + days * DAY_MS, start_ms + days * DAY_MS));
     spans
 }

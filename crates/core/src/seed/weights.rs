@@ -40,8 +40,8 @@ pub fn weight_pass(averages: &[(Hotkey, f64)]) -> WeightPass {
     let kept: Vec<Hotkey> = above.iter().map(|(hotkey, _)| *hotkey).collect();
     let transformed: Vec<f64> =
         above.iter().map(|(_, value)| yeo_johnson(*value, LAMBDA)).collect();
-    let scaled = min_max_scale(&transformed)
-        .map(|scaled| kept.iter().copied().zip(scaled).collect());
+    let scaled =
+        min_max_scale(&transformed).map(|scaled| kept.iter().copied().zip(scaled).collect());
     WeightPass { mean, deviation, lower_bound, kept, transformed, scaled }
 }
 

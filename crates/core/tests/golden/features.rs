@@ -11,9 +11,7 @@ use forecastd_core::seed::aggregator::{Samples, aggregate_sources};
 use forecastd_core::seed::collector::Collector;
 use forecastd_core::seed::scaler::{ScalerKind, SeedScaler};
 use forecastd_core::seed::temporal::temporal_samples;
-use forecastd_core::{
-    Compatibility, FeatureId, Interval, Scaler, ScalerPlan, StreamId, Window,
-};
+use forecastd_core::{Compatibility, FeatureId, Interval, Scaler, ScalerPlan, StreamId, Window};
 use indexmap::IndexMap;
 use serde_json::Value;
 
@@ -158,12 +156,8 @@ fn binary_file(case: &Value) -> CaseResult {
     let unaligned = &case["unaligned_read"];
     let got = read(int(&unaligned["start_ms"]), interval_ms, 1)?;
     columns_near("unaligned read", &got, &unaligned["values"], 0.0, 0.0)?;
-    let refused = file.read(
-        int(&unaligned["start_ms"]),
-        file.interval(),
-        1,
-        Compatibility::Standard,
-    );
+    let refused =
+        file.read(int(&unaligned["start_ms"]), file.interval(), 1, Compatibility::Standard);
     equal("our unaligned read", &refused.is_err(), &true)?;
     for call in list(&case["errors"]) {
         let result = read(int(&call[0]), int(&call[1]), size(&call[2]));
@@ -193,9 +187,10 @@ fn collector(case: &Value) -> CaseResult {
         };
         let got = collector.collect(int(&call[0]), int(&call[1]), int(&call[2]), &mut ask);
         let got = outcome(want, got)?;
-        let want_asked: Vec<(i64, i64, i64)> = want["asked"].as_array().map_or(Vec::new(), |list| {
-            list.iter().map(|query| (int(&query[0]), int(&query[1]), int(&query[2]))).collect()
-        });
+        let want_asked: Vec<(i64, i64, i64)> =
+            want["asked"].as_array().map_or(Vec::new(), |list| {
+                list.iter().map(|query| (int(&query[0]), int(&query[1]), int(&query[2]))).collect()
+            });
         equal("asked", &asked, &want_asked)?;
         if let Some(got) = got {
             columns_near("collected", &got.samples, &want["values"], 0.0, 0.0)?;
@@ -234,17 +229,20 @@ fn scaler(case: &Value) -> CaseResult {
 }
 
 #[derive(Debug)]
-struct Scaled {
+struct ScalerResult {
     scaled: IndexMap<FeatureId, Vec<f64>>,
     unscaled: IndexMap<FeatureId, Vec<f64>>,
     range: Option<(f64, f64)>,
 }
 
-fn scale_doubles(inputs: &Value, kind: ScalerKind) -> Result<Scaled, SeedError> {
+fn scale_doubles(inputs: &Value, kind: ScalerKind) -> Result<ScalerResult, SeedError> {
     let samples = columns(&inputs["samples"]);
     let scaler = SeedScaler::fit(&samples, kind)?;
-    let mut result =
-        Scaled { scaled: IndexMap::new(), unscaled: IndexMap::new(), range: scaler.group_range() };
+    let mut result = ScalerResult {
+        scaled: IndexMap::new(),
+        unscaled: IndexMap::new(),
+        range: scaler.group_range(),
+    };
     for (id, values) in &samples {
         result.scaled.insert(*id, scaler.scale(*id, values)?);
     }
@@ -256,12 +254,12 @@ fn scale_doubles(inputs: &Value, kind: ScalerKind) -> Result<Scaled, SeedError> 
     Ok(result)
 }
 
-fn scale_singles(inputs: &Value, kind: ScalerKind) -> Result<Scaled, SeedError> {
+fn scale_singles(inputs: &Value, kind: ScalerKind) -> Result<ScalerResult, SeedError> {
     let samples = single_columns(&inputs["samples"]);
     let scaler = SeedScaler::fit(&samples, kind)?;
     let widen = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
     let range = scaler.group_range().map(|(low, high)| (f64::from(low), f64::from(high)));
-    let mut result = Scaled { scaled: IndexMap::new(), unscaled: IndexMap::new(), range };
+    let mut result = ScalerResult { scaled: IndexMap::new(), unscaled: IndexMap::new(), range };
     for (id, values) in &samples {
         result.scaled.insert(*id, widen(scaler.scale(*id, values)?));
     }

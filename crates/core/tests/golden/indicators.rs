@@ -94,14 +94,13 @@ fn bollinger(case: &Value) -> CaseResult {
     }
     let ours = indicators::bollinger(&closes, window, deviations);
     let bands = ours.upper.iter().zip(&ours.lower);
-    let is_ordered = bands.flat_map(|(up, low)| Some((*up)? >= (*low)?)).all(|ordered| ordered);
+    let is_ordered = bands.filter_map(|(up, low)| Some((*up)? >= (*low)?)).all(|ordered| ordered);
     equal("our upper band is above the lower", &is_ordered, &true)
 }
 
 fn in_range(values: &[Option<f64>], length: usize, least: f64, greatest: f64) -> CaseResult {
     equal("length of ours", &values.len(), &length)?;
     let room = greatest.abs() * 1e-12;
-    let is_inside =
-        values.iter().flatten().all(|v| (least - room..=greatest + room).contains(v));
+    let is_inside = values.iter().flatten().all(|v| (least - room..=greatest + room).contains(v));
     equal("our values are in range", &is_inside, &true)
 }

@@ -5,7 +5,13 @@
 //! or kind of case fails, and so does an empty group. Tolerances are those of
 //! `tests/vectors/README.md` and stand beside each comparison.
 
-#![expect(unreachable_pub, reason = "a test program has no callers")]
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test program: a wrong file must stop it, and the counts are its report"
+)]
 
 mod features;
 mod indicators;

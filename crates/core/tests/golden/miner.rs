@@ -101,11 +101,7 @@ fn predictions(case: &Value) -> CaseResult {
 }
 
 /// Our way in double precision lies within the tolerance when the outputs are finite and sparse.
-fn ours(
-    samples: &IndexMap<FeatureId, Vec<f64>>,
-    outputs: &[f32],
-    expected: &[f64],
-) -> CaseResult {
+fn ours(samples: &IndexMap<FeatureId, Vec<f64>>, outputs: &[f32], expected: &[f64]) -> CaseResult {
     let outputs: Vec<f64> = outputs.iter().copied().map(f64::from).collect();
     let group = [FeatureId::CLOSE, FeatureId::HIGH, FeatureId::LOW];
     let has_group = group.iter().all(|id| samples.contains_key(id));

@@ -1,8 +1,6 @@
 //! Group `misc` and `prediction_hash.json`.
 
-use forecastd_core::commitment::{
-    commitment, commitment_of_integers, python_float, python_list,
-};
+use forecastd_core::commitment::{commitment, commitment_of_integers, python_float, python_list};
 use forecastd_core::rounds::{QueryKind, QueryWindows};
 use forecastd_core::seed::records::{
     LatestForecast, MinerRecord, Record, StreamRecord, latest_forecasts, summarise,
@@ -30,6 +28,7 @@ pub fn run(file: &str, case: &Value) -> Option<CaseResult> {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the type of a runner")]
 pub fn prediction_hash(_: &str, case: &Value) -> Option<CaseResult> {
     let bits = |value: &Value| f64::from_bits(u64::from_str_radix(text(value), 16).unwrap());
     let values: Vec<f64> = list(&case["f64_be_hex"]).iter().map(bits).collect();

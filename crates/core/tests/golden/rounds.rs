@@ -4,9 +4,7 @@ use forecastd_core::evaluate::{RoundInput, RoundOutcome};
 use forecastd_core::features::Aggregation;
 use forecastd_core::numeric::to_f32;
 use forecastd_core::seed::aggregator::{Samples, aggregate_sources};
-use forecastd_core::seed::answers::{
-    StoredForecast, Values, check_response, due_requests, end_ms,
-};
+use forecastd_core::seed::answers::{StoredForecast, Values, check_response, due_requests, end_ms};
 use forecastd_core::seed::klines::{Cell, Planner, Request, Source, samples};
 use forecastd_core::seed::scoring::{NumberKind, simple_scale_scores};
 use forecastd_core::weights::{assign_uids, weight_shares};
@@ -18,8 +16,8 @@ use serde_json::Value;
 
 use crate::scoring::{averages_near, stored};
 use crate::support::{
-    CaseResult, all_near, all_same, entries, equal, int, key, list, near, num, numbers_by_key, nums,
-    pairs, same, singles, size, table_near, text,
+    CaseResult, all_near, all_same, entries, equal, int, key, list, near, num, numbers_by_key,
+    nums, pairs, same, singles, size, table_near, text,
 };
 
 pub fn run(file: &str, case: &Value) -> Option<CaseResult> {

@@ -64,7 +64,8 @@ fn directional_accuracy(case: &Value) -> CaseResult {
     };
     same("accuracy", got, num(&case["output"]))?;
     if forecast.len() == realised.len() && forecast.iter().chain(&realised).all(|v| v.is_finite()) {
-        let ours = scoring::directional_accuracy(&forecast, &realised).map_err(|e| e.to_string())?;
+        let ours =
+            scoring::directional_accuracy(&forecast, &realised).map_err(|e| e.to_string())?;
         same("our accuracy", ours, got)?;
     }
     Ok(())
