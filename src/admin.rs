@@ -1,0 +1,229 @@
+//! The operator's HTTP interface: health, readiness, status and read-only views of the store.
+//!
+//! Own listener, loopback by default, nothing here changes anything. `/healthz` asks nobody: it
+//! looks at the root actor's life sign, so that a slow chain or store never gets the process
+//! killed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use actix_web::dev::ServerHandle;
+use actix_web::web::{Data, Json, Path, Query};
+use actix_web::{App, HttpResponse, HttpServer, web};
+use anyhow::Context as _;
+use forecastd_actors::node::Node;
+use serde::{Deserialize, Serialize};
+
+use crate::views;
+
+/// The root ticks each second; this much silence means that the tree's thread is stuck.
+const ROOT_SILENCE_MS: i64 = 10_000;
+
+/// What the interface shows.
+#[derive(Debug)]
+pub struct AdminState {
+    /// The node.
+    pub node: Node,
+    /// Start of the process, real time.
+    pub started_ms: i64,
+    /// Set when the graceful stop begins.
+    pub stopping: AtomicBool,
+    /// Changed configuration files that were refused.
+    pub reload_failures: AtomicU64,
+}
+
+/// One condition of readiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What is checked.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub ok: bool,
+    /// More about it.
+    pub detail: String,
+}
+
+impl AdminState {
+    /// Tells whether the root actor shows signs of life.
+    pub fn is_alive(&self) -> bool {
+        let root = self.node.vitals.of("root", true).snapshot();
+        let silence_ms = self.node.real.now_ms() - root.last_progress_ms;
+        root.last_progress_ms != 0 && silence_ms < ROOT_SILENCE_MS
+    }
+
+    /// Returns the conditions of readiness of the node's role.
+    pub fn checks(&self) -> Vec<Check> {
+        let live = self.node.boards.live();
+        let settings = self.node.settings.load();
+        let mut checks = vec![
+            Check {
+                name: "running",
+                ok: !self.stopping.load(Ordering::Relaxed) && self.is_alive(),
+                detail: String::new(),
+            },
+            Check {
+                name: "chain",
+                ok: self.node.boards.metagraph.load().is_some(),
+                detail: format!("head {}", live.head_block),
+            },
+        ];
+        for stream in &settings.streams {
+            let id = &stream.spec.id;
+            checks.push(Check {
+                name: "candles",
+                ok: live.newest_candle.contains_key(id),
+                detail: id.to_string(),
+            });
+            if self.node.role.is_miner() {
+                let known = self.node.boards.forecasts.load().contains_key(id);
+                checks.push(Check { name: "forecast", ok: known, detail: id.to_string() });
+            }
+        }
+        checks
+    }
+}
+
+/// The running interface.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    server: ServerHandle,
+}
+
+impl Admin {
+    /// Binds `listen` and serves until stopped.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn start(listen: SocketAddr, state: Arc<AdminState>) -> anyhow::Result<Self> {
+        let state = Data::from(state);
+        let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(routes))
+            .workers(1)
+            .disable_signals()
+            .shutdown_timeout(1)
+            .bind(listen)
+            .with_context(|| format!("listening on {listen} (config key http.listen)"))?;
+        let address = *server.addrs().first().context("the listener has no address")?;
+        let running = server.run();
+        let handle = running.handle();
+        actix::spawn(running);
+        Ok(Self { address, server: handle })
+    }
+
+    /// The bound address.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops serving.
+    pub async fn stop(self) {
+        self.server.stop(true).await;
+    }
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/healthz", web::get().to(healthz))
+        .route("/readyz", web::get().to(readyz))
+        .route("/api/v1/status", web::get().to(status))
+        .route("/api/v1/streams", web::get().to(streams))
+        .route("/api/v1/forecasts/latest", web::get().to(forecasts))
+        .route("/api/v1/rounds", web::get().to(rounds))
+        .route("/api/v1/rounds/{id}", web::get().to(round))
+        .route("/api/v1/rounds/{id}/replay", web::get().to(replay))
+        .route("/api/v1/replay", web::get().to(replay_all))
+        .route("/api/v1/scores", web::get().to(scores))
+        .route("/api/v1/weights", web::get().to(weights));
+}
+
+async fn healthz(state: Data<AdminState>) -> HttpResponse {
+    if state.is_alive() {
+        HttpResponse::Ok().body("ok\n")
+    } else {
+        HttpResponse::ServiceUnavailable().body("root actor is silent\n")
+    }
+}
+
+async fn readyz(state: Data<AdminState>) -> HttpResponse {
+    let checks = state.checks();
+    if checks.iter().all(|check| check.ok) {
+        HttpResponse::Ok().json(checks)
+    } else {
+        HttpResponse::ServiceUnavailable().json(checks)
+    }
+}
+
+async fn status(state: Data<AdminState>) -> Json<views::Status> {
+    Json(views::status(&state))
+}
+
+async fn streams(state: Data<AdminState>) -> HttpResponse {
+    let settings = state.node.settings.load();
+    let specs: Vec<_> = settings.streams.iter().map(|stream| stream.spec.clone()).collect();
+    HttpResponse::Ok().json(specs)
+}
+
+async fn forecasts(state: Data<AdminState>) -> HttpResponse {
+    let forecasts = state.node.boards.forecasts.load();
+    HttpResponse::Ok().json(forecasts.values().map(|f| (**f).clone()).collect::<Vec<_>>())
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    #[serde(default = "default_limit")]
+    limit: usize,
+    stream: Option<String>,
+}
+
+const fn default_limit() -> usize {
+    50
+}
+
+/// Runs a view that reads the store off the listener's thread.
+async fn from_store<T: Serialize + Send + 'static>(
+    state: Data<AdminState>,
+    view: impl FnOnce(&AdminState) -> anyhow::Result<T> + Send + 'static,
+) -> HttpResponse {
+    match web::block(move || view(&state)).await {
+        Ok(Ok(answer)) => HttpResponse::Ok().json(answer),
+        Ok(Err(error)) => HttpResponse::NotFound()
+            .json(serde_json::json!({ "error": format!("{error:#}") })),
+        Err(error) => HttpResponse::InternalServerError()
+            .json(serde_json::json!({ "error": error.to_string() })),
+    }
+}
+
+async fn rounds(state: Data<AdminState>, page: Query<Page>) -> HttpResponse {
+    let limit = page.limit.min(views::MAX_ROWS);
+    let stream = page.into_inner().stream;
+    from_store(state, move |state| views::rounds(&state.node.store, stream.as_deref(), limit)).await
+}
+
+async fn round(state: Data<AdminState>, id: Path<String>) -> HttpResponse {
+    let id = id.into_inner();
+    from_store(state, move |state| views::round(&state.node.store, &id)).await
+}
+
+async fn replay(state: Data<AdminState>, id: Path<String>) -> HttpResponse {
+    let id = id.into_inner();
+    from_store(state, move |state| views::replay(&state.node.store, Some(&id))).await
+}
+
+async fn replay_all(state: Data<AdminState>) -> HttpResponse {
+    from_store(state, |state| views::replay(&state.node.store, None)).await
+}
+
+async fn scores(state: Data<AdminState>, page: Query<Page>) -> HttpResponse {
+    let stream = page.into_inner().stream;
+    from_store(state, move |state| {
+        let metagraph = state.node.boards.metagraph.load_full();
+        views::scores(&state.node.store, stream.as_deref(), metagraph.as_deref())
+    })
+    .await
+}
+
+async fn weights(state: Data<AdminState>, page: Query<Page>) -> HttpResponse {
+    let limit = page.limit.min(views::MAX_ROWS);
+    from_store(state, move |state| views::weights(&state.node.store, limit)).await
+}

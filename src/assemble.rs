@@ -1,0 +1,130 @@
+//! From the configuration file's sections to what the actors and adapters take.
+
+use std::time::Duration;
+
+use forecastd_actors::node::Role;
+use forecastd_actors::settings::{
+    MinerSettings, ModelSettings, Settings, StreamSettings, ValidatorSettings,
+};
+use forecastd_actors::vitals::RestartPolicy;
+use forecastd_core::settings::{Compatibility, ScoringConfig, WeightConfig};
+use forecastd_exchange::FeedConfig;
+use forecastd_models::ModelKind;
+
+use crate::config::{self, Config};
+
+/// Returns the actors' name of a role.
+pub const fn role(role: config::Role) -> Role {
+    match role {
+        config::Role::Miner => Role::Miner,
+        config::Role::Validator => Role::Validator,
+        config::Role::Both => Role::Both,
+    }
+}
+
+/// Returns the actors' settings of a valid configuration.
+pub fn settings(config: &Config, generation: u64) -> Settings {
+    let streams = config.stream.iter().map(|stream| self::stream(config, stream)).collect();
+    let supervision = &config.supervision;
+    Settings {
+        generation,
+        streams,
+        miner: miner(config),
+        validator: validator(config),
+        supervision: RestartPolicy {
+            budget: supervision.restart_budget,
+            window: supervision.restart_window,
+            backoff_min: supervision.backoff_min,
+            backoff_max: supervision.backoff_max,
+            hang_limit: supervision.hang_limit,
+        },
+        metagraph_every: config.network.metagraph_every,
+        retention: config.store.retention,
+    }
+}
+
+fn stream(config: &Config, stream: &config::StreamConfig) -> StreamSettings {
+    let models = config.model.iter().filter(|model| model.stream == stream.id);
+    StreamSettings {
+        spec: stream.spec(),
+        feed: FeedConfig {
+            symbol: stream.symbol.clone(),
+            interval: stream.interval,
+            ws_url: stream.ws_url.clone(),
+            rest_url: stream.rest_url.clone(),
+            idle_timeout: stream.idle_timeout,
+            connect_timeout: stream.connect_timeout,
+            request_timeout: stream.rest_timeout,
+            backoff_min: stream.backoff_min,
+            backoff_max: stream.backoff_max,
+            ..FeedConfig::default()
+        },
+        models: models.map(model).collect(),
+    }
+}
+
+fn model(model: &config::ModelConfig) -> ModelSettings {
+    ModelSettings {
+        name: model.name.clone(),
+        kind: model_kind(model.kind),
+        checkpoint: model.checkpoint.clone(),
+        workers: model.workers,
+        deadline: model.deadline,
+    }
+}
+
+/// Returns the model crate's kind of a configured kind.
+pub const fn model_kind(kind: config::ModelKind) -> ModelKind {
+    match kind {
+        config::ModelKind::Burn => ModelKind::Burn,
+        config::ModelKind::Last => ModelKind::Last,
+        config::ModelKind::Drift => ModelKind::Drift,
+        config::ModelKind::Ema => ModelKind::Ema,
+    }
+}
+
+fn miner(config: &Config) -> MinerSettings {
+    let miner = &config.miner;
+    MinerSettings {
+        require_permit: miner.require_permit,
+        min_stake: miner.min_stake,
+        allow: miner.allow.clone(),
+        deny: miner.deny.clone(),
+        fresh_wait: miner.fresh_wait,
+        max_age_candles: miner.max_age_candles,
+    }
+}
+
+fn validator(config: &Config) -> ValidatorSettings {
+    let validator = &config.validator;
+    let compatibility = match validator.scoring.compatibility {
+        config::Compatibility::Standard => Compatibility::Standard,
+        config::Compatibility::Seed => Compatibility::Seed,
+    };
+    ValidatorSettings {
+        query_timeout: validator.query_timeout,
+        query_timeout_floor: validator.query_timeout_floor,
+        reveal_after: validator.reveal_after,
+        settle_delay: validator.settle_delay,
+        realised_wait: validator.realised_wait,
+        max_missing_candles: validator.max_missing_candles,
+        absurd_factor: validator.absurd_factor,
+        concurrency: validator.concurrency,
+        scoring: ScoringConfig {
+            compatibility,
+            ema_length: validator.scoring.ema_length,
+            ..ScoringConfig::default()
+        },
+        weights: WeightConfig {
+            compatibility,
+            filter_deviations: validator.weights.exclude_below_deviations,
+            ..WeightConfig::default()
+        },
+        weights_every: validator.weights.every,
+        version_key: validator.weights.version_key,
+        allow_local_axons: validator.allow_local_axons,
+    }
+}
+
+/// Time that a stopping axon gives to requests in flight.
+pub const AXON_GRACE: Duration = Duration::from_secs(2);

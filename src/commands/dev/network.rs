@@ -1,0 +1,346 @@
+//! The embedded network: simulators, misbehaving miners and the daemon's own nodes in one process.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use forecastd_actors::events::EventSink;
+use forecastd_chain::{AxonEndpoint, Chain as _, ChainConfig, Keypair, Subtensor};
+use forecastd_core::{Candle, Clock, Rao, ScaledClock, Signer};
+use forecastd_devnet::chain::{DevChain, DevChainConfig, GenesisNeuron};
+use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, recording};
+use forecastd_devnet::peers::{self, LiarKind, PeerHandle, PeerKind};
+use forecastd_wire::AxonTarget;
+
+use super::board::Names;
+use super::plan::{self, Member, Part, Simulators};
+use super::progress::{Progress, ProgressFile};
+use crate::clock::SystemClock;
+use crate::config::{Config, DevMiner};
+use crate::daemon::{Daemon, Environment};
+
+/// The chain's state in the data directory.
+const CHAIN_FILE: &str = "chain.bin";
+/// Tries to publish a peer's axon; the chain makes blocks all the time.
+const SERVE_TRIES: usize = 20;
+/// Pause between them.
+const SERVE_PAUSE: Duration = Duration::from_millis(250);
+/// How late the late miner answers, real time; well over the floor of the time-outs.
+const LATE: Duration = Duration::from_secs(3);
+/// Time that a stopping misbehaving miner gives to answers under way.
+const PEER_GRACE: Duration = Duration::from_millis(100);
+/// Protocol and version that the misbehaving miners publish.
+const PEER_VERSION: u32 = 10_005_000;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Market time for one unit of real time.
+    pub speed: f64,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+}
+
+/// A running embedded network.
+#[derive(Debug)]
+pub struct Network {
+    /// The nodes that run the daemon's actors; the validator is the first.
+    pub daemons: Vec<(Member, Daemon)>,
+    /// Market time.
+    pub market: Arc<dyn Clock>,
+    /// Names by hotkey.
+    pub names: Names,
+    /// Reports of all nodes.
+    pub events: EventSink,
+    /// Addresses of the simulators.
+    pub simulators: Simulators,
+    /// Market time of the first start.
+    pub began_ms: i64,
+    /// Market time at which the recording ends.
+    pub ends_ms: i64,
+    progress: ProgressFile,
+    state: Progress,
+    peers: Vec<PeerHandle>,
+    chain: DevChain,
+    exchange: SimExchange,
+    options: Options,
+}
+
+impl Network {
+    /// Starts everything and publishes the misbehaving miners' axons.
+    ///
+    /// # Errors
+    /// The data directory, a port or a node cannot be used.
+    pub async fn start(base: &Config, options: Options) -> anyhow::Result<Self> {
+        let data_dir = &options.data_dir;
+        std::fs::create_dir_all(data_dir)
+            .with_context(|| format!("creating the data directory {}", data_dir.display()))?;
+        let candles = candles(base)?;
+        let progress = ProgressFile::new(data_dir);
+        let mut state = match progress.load()? {
+            Some(state) => state,
+            None => Progress::new(base.dev.start.ms),
+        };
+        let interval = base.stream.first().context("no stream is configured")?.interval;
+        let ends_ms = candles.last().map_or(0, |candle| candle.close_time_ms(interval));
+        check_span(base, &candles, &state, ends_ms)?;
+
+        let real: Arc<dyn Clock> = Arc::new(SystemClock);
+        let market: Arc<dyn Clock> =
+            Arc::new(ScaledClock::new(Arc::clone(&real), state.market_ms, options.speed));
+        let events = EventSink::new(Arc::clone(&market), "network".into());
+        let members = plan::members(&base.dev.miners);
+        let exchange = start_exchange(base, candles, &market).await?;
+        let chain = start_chain(base, &members, data_dir, &market).await?;
+        let simulators = Simulators {
+            chain: chain.ws_url().to_owned(),
+            exchange_ws: exchange.ws_url.clone(),
+            exchange_rest: exchange.rest_url.clone(),
+        };
+        state.chain.clone_from(&simulators.chain);
+        state.exchange_ws.clone_from(&simulators.exchange_ws);
+        state.exchange_rest.clone_from(&simulators.exchange_rest);
+        progress.save(&state)?;
+
+        let checkpoints = crate::assets::checkpoints(data_dir)?;
+        let mut names = BTreeMap::new();
+        for member in &members {
+            names.insert(member.key()?.hotkey(), member.name.clone());
+        }
+        let mut daemons = Vec::new();
+        for member in &members {
+            let Some(role) = member.role() else { continue };
+            let mut config = plan::node_config(base, member, &simulators, data_dir, &checkpoints);
+            config.http.listen = match member.part {
+                Part::Validator => config.http.listen,
+                _ => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            };
+            let environment = Environment {
+                name: member.name.as_str().into(),
+                role,
+                key: Arc::new(member.key()?),
+                market: Arc::clone(&market),
+                real: Arc::clone(&real),
+                events: events.for_node(member.name.as_str().into()),
+                with_admin: member.part == Part::Validator,
+                publish_bound: true,
+            };
+            let daemon = Daemon::start(config, environment).await;
+            let daemon = daemon.with_context(|| format!("starting {}", member.name))?;
+            daemons.push((member.clone(), daemon));
+        }
+        let victim = daemons
+            .iter()
+            .find(|(member, _)| matches!(member.part, Part::Honest(_)))
+            .and_then(|(_, daemon)| {
+                let address = daemon.axon_address()?;
+                Some(AxonTarget { hotkey: daemon.node().hotkey(), address })
+            });
+        let spy: Arc<dyn Signer> = Arc::new(plan::spy()?);
+        let mut hostile = Vec::new();
+        for member in &members {
+            let Part::Hostile(kind) = member.part else { continue };
+            let Some(kind) = peer_kind(kind, victim.as_ref(), &spy) else { continue };
+            hostile.push(start_peer(member, kind, base, &simulators, &real).await?);
+        }
+        let began_ms = state.began_ms;
+        Ok(Self {
+            daemons,
+            market,
+            names,
+            events,
+            simulators,
+            began_ms,
+            ends_ms,
+            progress,
+            state,
+            peers: hostile,
+            chain,
+            exchange,
+            options,
+        })
+    }
+
+    /// Returns the configuration of a member under another base configuration.
+    ///
+    /// # Errors
+    /// The checkpoints cannot be unpacked.
+    pub fn config_of(&self, base: &Config, member: &Member) -> anyhow::Result<Config> {
+        let data_dir = &self.options.data_dir;
+        let checkpoints = crate::assets::checkpoints(data_dir)?;
+        Ok(plan::node_config(base, member, &self.simulators, data_dir, &checkpoints))
+    }
+
+    /// Saves where the market clock stands.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_progress(&mut self) -> anyhow::Result<()> {
+        self.state.market_ms = self.market.now_ms();
+        self.progress.save(&self.state)
+    }
+
+    /// Returns the validator.
+    pub fn validator(&self) -> Option<&Daemon> {
+        self.daemons.first().map(|(_, daemon)| daemon)
+    }
+
+    /// Stops everything in order. True when every node finished in time.
+    pub async fn stop(mut self) -> bool {
+        let saved = self.save_progress();
+        if let Err(error) = &saved {
+            tracing::warn!(%error, "market time not saved");
+        }
+        for peer in self.peers {
+            peer.stop(PEER_GRACE).await;
+        }
+        let mut graceful = saved.is_ok();
+        for (_, daemon) in self.daemons {
+            graceful &= daemon.stop().await;
+        }
+        if let Err(error) = self.chain.stop().await {
+            tracing::warn!(%error, "development chain not stopped cleanly");
+            graceful = false;
+        }
+        self.exchange.stop().await;
+        graceful
+    }
+}
+
+fn candles(base: &Config) -> anyhow::Result<Vec<Candle>> {
+    let interval = base.stream.first().context("no stream is configured")?.interval;
+    match &base.dev.data {
+        Some(path) => recording::load_csv(path, interval)
+            .with_context(|| format!("reading {} (config key dev.data)", path.display())),
+        None => recording::embedded().context("reading the built-in recording"),
+    }
+}
+
+/// The start must leave history for the lookback and candles to come.
+fn check_span(
+    base: &Config,
+    candles: &[Candle],
+    state: &Progress,
+    ends_ms: i64,
+) -> anyhow::Result<()> {
+    let first_ms = candles.first().map_or(i64::MAX, |candle| candle.open_time_ms);
+    for stream in &base.stream {
+        let spec = stream.spec();
+        let lookback = i64::try_from(spec.lookback).unwrap_or(i64::MAX);
+        let least_ms = first_ms.saturating_add(spec.interval.as_ms().saturating_mul(lookback));
+        anyhow::ensure!(
+            state.market_ms >= least_ms && state.market_ms < ends_ms,
+            "market time {} ms must lie in {least_ms}..{ends_ms} ms: the recording ends there, or \
+             has no history before it; choose another dev.start or a new --data-dir",
+            state.market_ms
+        );
+    }
+    Ok(())
+}
+
+async fn start_exchange(
+    base: &Config,
+    candles: Vec<Candle>,
+    market: &Arc<dyn Clock>,
+
+) -> anyhow::Result<SimExchange> {
+    let stream = base.stream.first().context("no stream is configured")?;
+    let mut config = SimExchangeConfig::new(candles.into(), stream.interval, Arc::clone(market));
+    config.symbol.clone_from(&stream.symbol);
+    forecastd_devnet::exchange::spawn(config).await.context("starting the simulated exchange")
+}
+
+async fn start_chain(
+    base: &Config,
+    members: &[Member],
+    data_dir: &Path,
+    market: &Arc<dyn Clock>,
+) -> anyhow::Result<DevChain> {
+    let mut genesis = Vec::new();
+    for member in members {
+        let is_validator = member.part == Part::Validator;
+        let stake = if is_validator { plan::VALIDATOR_STAKE } else { plan::MINER_STAKE };
+        let coldkey = Keypair::from_uri(&format!("{}//cold", member.uri))?;
+        genesis.push(GenesisNeuron {
+            hotkey: member.key()?.hotkey(),
+            coldkey: *coldkey.hotkey().as_bytes(),
+            stake: Rao(stake),
+            validator_permit: is_validator,
+            balance: Rao(0),
+        });
+    }
+    // A validator that asks nobody: the copier asks with its key, or no miner would answer.
+    genesis.push(GenesisNeuron {
+        hotkey: plan::spy()?.hotkey(),
+        coldkey: [9; 32],
+        stake: Rao(plan::MINER_STAKE),
+        validator_permit: true,
+        balance: Rao(0),
+    });
+    let config = DevChainConfig {
+        block_time: base.dev.block_time,
+        data_file: Some(data_dir.join(CHAIN_FILE)),
+        tempo: base.dev.tempo,
+        genesis,
+        weights_set_rate_limit: base.dev.weights_rate_limit,
+        ..DevChainConfig::local(base.network.net_uid(), Arc::clone(market))
+    };
+    forecastd_devnet::chain::spawn(config).await.context("starting the development chain")
+}
+
+fn peer_kind(
+    kind: DevMiner,
+    victim: Option<&AxonTarget>,
+    spy: &Arc<dyn Signer>,
+) -> Option<PeerKind> {
+    match kind {
+        DevMiner::Copier => victim.map(|victim| PeerKind::Copier {
+            victim: victim.clone(),
+            asks_as: Some(Arc::clone(spy)),
+        }),
+        DevMiner::Liar => Some(PeerKind::Liar(LiarKind::Alternating)),
+        DevMiner::Silent => Some(PeerKind::Silent),
+        DevMiner::Late => Some(PeerKind::Late { delay: LATE }),
+        _ => None,
+    }
+}
+
+async fn start_peer(
+    member: &Member,
+    kind: PeerKind,
+    base: &Config,
+    simulators: &Simulators,
+    real: &Arc<dyn Clock>,
+) -> anyhow::Result<PeerHandle> {
+    let key = Arc::new(member.key()?);
+    let signer: Arc<dyn Signer> = Arc::clone(&key) as _;
+    let listen = SocketAddr::new(plan::AXON_IP, 0);
+    let peer = peers::spawn(kind, listen, signer, Arc::clone(real))
+        .await
+        .with_context(|| format!("starting the miner {}", member.name))?;
+    let endpoint = AxonEndpoint {
+        ip: peer.address().ip(),
+        port: peer.address().port(),
+        protocol: 4,
+        version: PEER_VERSION,
+    };
+    let config = ChainConfig::new(vec![simulators.chain.clone()], base.network.net_uid());
+    let chain = Subtensor::new(config)?;
+    let mut tries = 0;
+    loop {
+        match chain.serve_axon(&key.chain_signer(), &endpoint).await {
+            Ok(_) => return Ok(peer),
+            Err(error) if tries < SERVE_TRIES => {
+                tries += 1;
+                tracing::debug!(%error, name = member.name, "axon not served yet");
+                tokio::time::sleep(SERVE_PAUSE).await;
+            }
+            Err(error) => return Err(error).context("publishing a miner's axon"),
+        }
+    }
+}

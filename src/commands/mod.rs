@@ -1,0 +1,81 @@
+//! What each command does, one file a command or family.
+
+pub mod check;
+#[cfg(feature = "devnet")]
+pub mod dev;
+pub mod inspect;
+pub mod logs;
+pub mod model;
+pub mod run;
+
+use crate::cli::{Cli, Command, MissingFile, ModelCommand, RoundsCommand};
+use crate::config::Loaded;
+use crate::exit::Exit;
+use crate::output;
+
+/// Runs a command to its end.
+pub async fn execute(cli: Cli) -> Exit {
+    let global = cli.global;
+    let with_config = |missing: MissingFile, then: &dyn Fn(Loaded) -> Exit| match global.load(missing) {
+        Ok(loaded) => then(loaded),
+        Err(errors) => {
+            output::error(&errors);
+            Exit::Config
+        }
+    };
+    // Commands that read a store need no valid configuration when the directory is named.
+    let data_dir = || match &global.data_dir {
+        Some(directory) => Ok(directory.clone()),
+        None => global.load(MissingFile::UseDefaults).map(|loaded| loaded.config.store.path),
+    };
+    match cli.command {
+        #[cfg(feature = "devnet")]
+        Command::Dev(arguments) => dev::run(global, arguments).await,
+        #[cfg(not(feature = "devnet"))]
+        Command::Dev(_) => {
+            output::error(&"this program was built without the embedded network (feature devnet)");
+            Exit::Usage
+        }
+        Command::Run(arguments) => run::run(&global, &arguments).await,
+        Command::CheckConfig(arguments) => check::check(&global, &arguments).await,
+        Command::Logs(arguments) => match global.load(MissingFile::UseDefaults) {
+            Ok(loaded) => logs::logs(&loaded.config, &arguments).await,
+            Err(errors) => {
+                output::error(&errors);
+                Exit::Config
+            }
+        },
+        Command::Status(arguments) => match data_dir() {
+            Ok(directory) => inspect::status(&directory, arguments.json).await,
+            Err(errors) => refuse(&errors),
+        },
+        Command::Rounds(command) => match data_dir() {
+            Ok(directory) => match command {
+                RoundsCommand::List(arguments) => inspect::rounds(&directory, &arguments).await,
+                RoundsCommand::Show(arguments) => {
+                    inspect::round(&directory, &arguments.id, arguments.json).await
+                }
+                RoundsCommand::Replay(arguments) => {
+                    inspect::replay(&directory, arguments.id.as_deref(), arguments.json).await
+                }
+            },
+            Err(errors) => refuse(&errors),
+        },
+        Command::Scores(arguments) => match data_dir() {
+            Ok(directory) => {
+                inspect::scores(&directory, arguments.stream.as_deref(), arguments.json).await
+            }
+            Err(errors) => refuse(&errors),
+        },
+        Command::Model(command) => with_config(MissingFile::UseDefaults, &|loaded| match &command {
+            ModelCommand::Train(arguments) => model::train_command(&loaded.config, arguments),
+            ModelCommand::Backtest(arguments) => model::backtest_command(&loaded.config, arguments),
+            ModelCommand::List(arguments) => model::list_command(&loaded.config, arguments),
+        }),
+    }
+}
+
+fn refuse(errors: &crate::config::ConfigErrors) -> Exit {
+    output::error(errors);
+    Exit::Config
+}
