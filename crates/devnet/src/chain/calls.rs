@@ -87,7 +87,11 @@ impl Call {
     pub(super) fn decode_all(runtime: &Runtime, bytes: &[u8]) -> Result<Self, String> {
         let mut input = bytes;
         let call = Self::decode_one(runtime, &mut input, MAX_BATCH_DEPTH)?;
-        if input.is_empty() { Ok(call) } else { Err(format!("{} bytes after the call", input.len())) }
+        if input.is_empty() {
+            Ok(call)
+        } else {
+            Err(format!("{} bytes after the call", input.len()))
+        }
     }
 
     /// Says whether the call is free for its sender.
@@ -127,7 +131,9 @@ impl Call {
                 hotkey: read(input, "hotkey")?,
             }),
             CallName::batch => Self::decode_batch(runtime, input, depth, BatchMode::StopAtFailure),
-            CallName::batch_all => Self::decode_batch(runtime, input, depth, BatchMode::AllOrNothing),
+            CallName::batch_all => {
+                Self::decode_batch(runtime, input, depth, BatchMode::AllOrNothing)
+            }
             CallName::force_batch => Self::decode_batch(runtime, input, depth, BatchMode::GoOn),
         }
     }

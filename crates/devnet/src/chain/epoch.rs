@@ -50,11 +50,10 @@ fn run_epoch(writer: &mut Writer<'_, '_>, netuid: u16, tempo: u16, block: u64) {
     let count: u16 = view.of_subnet(Item::SubnetworkN, netuid);
     let cutoff_blocks: u16 = view.of_subnet(Item::ActivityCutoff, netuid);
     let kappa = f64::from(view.of_subnet::<u16>(Item::Kappa, netuid)) / f64::from(u16::MAX);
-    let active: Vec<bool> = (0..count)
-        .map(|uid| {
-            let last_update: u64 = view.of_uid(Item::LastUpdate, netuid, uid);
-            last_update.saturating_add(u64::from(cutoff_blocks)) >= block
-        })
+    let last_updates: Vec<u64> = view.of_subnet(Item::LastUpdate, netuid);
+    let active: Vec<bool> = last_updates
+        .iter()
+        .map(|last_update| last_update.saturating_add(u64::from(cutoff_blocks)) >= block)
         .collect();
     let validators = validators(view, netuid, count, &active);
     let outcome = outcome(&validators, usize::from(count), kappa);
@@ -84,17 +83,19 @@ struct Validator {
 }
 
 fn validators(view: View<'_>, netuid: u16, count: u16, active: &[bool]) -> Vec<Validator> {
+    let permits: Vec<bool> = view.of_subnet(Item::ValidatorPermit, netuid);
     let mut found = Vec::new();
-    for uid in 0..count {
-        let index = usize::from(uid);
-        let has_permit: bool = view.of_uid(Item::ValidatorPermit, netuid, uid);
-        if !has_permit || !active.get(index).copied().unwrap_or(false) {
+    for ((uid, has_permit), is_active) in (0..count).zip(permits).zip(active) {
+        if !has_permit || !is_active {
             continue;
         }
+        let index = usize::from(uid);
         let hotkey: Account = view.hotkey(netuid, uid).unwrap_or_default();
         let mut weights = vec![0.0; usize::from(count)];
         for (target, weight) in view.weights(netuid, uid) {
-            if target != uid && let Some(entry) = weights.get_mut(usize::from(target)) {
+            if target != uid
+                && let Some(entry) = weights.get_mut(usize::from(target))
+            {
                 *entry = f64::from(weight);
             }
         }
@@ -208,8 +209,7 @@ mod tests {
     fn a_minority_cannot_pay_its_friend() {
         let honest = [0.0, 0.0, 1.0, 0.0];
         let selfish = [0.0, 0.0, 0.0, 1.0];
-        let result =
-            outcome(&[validator(0, 0.7, &honest), validator(1, 0.3, &selfish)], 4, 0.5);
+        let result = outcome(&[validator(0, 0.7, &honest), validator(1, 0.3, &selfish)], 4, 0.5);
         assert_eq!(result.incentive, [0.0, 0.0, 1.0, 0.0]);
         assert_eq!(result.validator_trust[1], 0.0);
         assert_eq!(result.dividends, [1.0, 0.0, 0.0, 0.0]);

@@ -47,7 +47,7 @@ mod types;
 mod view;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,10 @@ const PERSIST_EVERY_BLOCKS: u64 = 256;
 const MIN_BLOCK_TIME: Duration = Duration::from_millis(1);
 /// Pause before a failed write of the data file is tried again.
 const PERSIST_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a start waits for another chain to leave the data file.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two tries to get the data file.
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Open connections.
 const MAX_CONNECTIONS: u32 = 512;
 /// Largest request, bytes.
@@ -174,6 +178,12 @@ pub enum DevChainError {
         /// What is wrong.
         reason: String,
     },
+    /// Another running chain has the data file.
+    #[error("chain data file {} is in use by another chain, stop that one first", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// The task that makes blocks has ended by a panic.
     #[error("the block maker has ended unexpectedly: {0}")]
     BlockMaker(#[from] tokio::task::JoinError),
@@ -182,7 +192,7 @@ pub enum DevChainError {
 impl DevChainError {
     /// Says whether the same call can succeed later without a change by the operator.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Listen { .. } | Self::Write { .. })
+        matches!(self, Self::Listen { .. } | Self::Write { .. } | Self::InUse { .. })
     }
 }
 
@@ -233,6 +243,10 @@ pub async fn spawn(config: DevChainConfig) -> Result<DevChain, DevChainError> {
     if config.netuid.0 == 0 {
         return Err(DevChainError::RootNetuid);
     }
+    let lock = match &config.data_file {
+        Some(path) => Some(lock_data_file(path).await?),
+        None => None,
+    };
     let listen = config.listen;
     let node = Arc::new(tokio::task::spawn_blocking(move || start_node(config)).await??);
 
@@ -249,7 +263,7 @@ pub async fn spawn(config: DevChainConfig) -> Result<DevChain, DevChainError> {
     let server = server.start(rpc::module(Arc::clone(&node))?);
 
     let (stop, stopped) = watch::channel(false);
-    let block_maker = tokio::spawn(make_blocks(Arc::clone(&node), stopped));
+    let block_maker = tokio::spawn(make_blocks(Arc::clone(&node), lock, stopped));
     tracing::info!(%address, netuid = %node.config.netuid, block = node.read().best(), "development chain is up");
     Ok(DevChain {
         node,
@@ -356,6 +370,20 @@ impl Drop for DevChain {
     }
 }
 
+/// Takes the right to write the data file, waiting a little for a chain that is just being dropped.
+async fn lock_data_file(path: &Path) -> Result<persist::Lock, DevChainError> {
+    let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        if let Some(lock) = persist::lock(path)? {
+            return Ok(lock);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(DevChainError::InUse { path: path.to_owned() });
+        }
+        tokio::time::sleep(LOCK_RETRY_PAUSE).await;
+    }
+}
+
 /// Reads the data file and makes up for blocks that may have been lost.
 fn start_node(config: DevChainConfig) -> Result<Node, DevChainError> {
     let saved = match &config.data_file {
@@ -377,9 +405,11 @@ fn start_node(config: DevChainConfig) -> Result<Node, DevChainError> {
     Ok(node)
 }
 
-/// Makes a block each block time until told to stop, then writes the data file.
+/// Makes a block each block time until told to stop, then writes the data file. The lock is held as
+/// long as anything can be written.
 async fn make_blocks(
     node: Arc<Node>,
+    lock: Option<persist::Lock>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), DevChainError> {
     let mut timer = tokio::time::interval(node.config.block_time.max(MIN_BLOCK_TIME));
@@ -409,7 +439,9 @@ async fn make_blocks(
         node.announce(made);
     }
     node.drop_waiting();
-    save(&node, true).await
+    let result = save(&node, true).await;
+    drop(lock);
+    result
 }
 
 async fn save(node: &Arc<Node>, is_clean: bool) -> Result<(), DevChainError> {

@@ -330,8 +330,8 @@ impl Node {
         let mut account = writer.view().account(&extrinsic.signer);
         account.nonce = account.nonce.saturating_add(1);
         writer.put(Item::Account, &[&extrinsic.signer], &account);
-        let result = Dispatch { runtime, overlay, events, block }
-            .call(&extrinsic.signer, &extrinsic.call);
+        let result =
+            Dispatch { runtime, overlay, events, block }.call(&extrinsic.signer, &extrinsic.call);
         let info = DispatchInfo::normal(extrinsic.call.pays_fee());
         match result {
             Ok(()) => events.emit(runtime, EventName::ExtrinsicSuccess, &info),
@@ -361,8 +361,7 @@ impl Node {
             send(&watcher, Status::Finalized(hash));
         }
         let best = inner.header_of(made.number).cloned();
-        let finalized =
-            inner.header_of(inner.finalized).filter(|_| is_newly_final).cloned();
+        let finalized = inner.header_of(inner.finalized).filter(|_| is_newly_final).cloned();
         drop(inner);
         // A send fails when nobody listens, which is fine.
         if let Some(header) = best {
@@ -437,11 +436,8 @@ impl Inner {
         state.apply(0, stored);
         let mut overlay = Overlay::new(StateAt { state: &state, block: 0 });
         genesis::apply_config(&mut Writer { runtime, overlay: &mut overlay }, config, number);
-        let mut changes: Changes = state
-            .snapshot(0)
-            .into_iter()
-            .map(|(key, value)| (key, Some(value)))
-            .collect();
+        let mut changes: Changes =
+            state.snapshot(0).into_iter().map(|(key, value)| (key, Some(value))).collect();
         changes.extend(overlay.into_changes());
         Ok(Self::starting_at(genesis, head, changes))
     }

@@ -38,7 +38,9 @@ impl<'s> Dispatch<'_, 's> {
             Call::SetWeights(arguments) => self.set_weights(signer, arguments),
             Call::ServeAxon(arguments) => self.serve_axon(signer, arguments),
             Call::ServePrometheus(arguments) => self.serve_prometheus(signer, arguments),
-            Call::BurnedRegister { netuid, hotkey } => self.burned_register(signer, *netuid, hotkey),
+            Call::BurnedRegister { netuid, hotkey } => {
+                self.burned_register(signer, *netuid, hotkey)
+            }
             Call::Batch { mode, calls } => self.batch(signer, *mode, calls),
         };
         if result.is_ok() {
@@ -120,10 +122,7 @@ impl<'s> Dispatch<'_, 's> {
         let is_self_weight = call.uids == [uid];
         let owner: Account = view.of_subnet(Item::SubnetOwnerHotkey, netuid);
         let has_permit: bool = view.of_uid(Item::ValidatorPermit, netuid, uid);
-        ensure(
-            is_self_weight || has_permit || owner == *hotkey,
-            Fault::NeuronNoValidatorPermit,
-        )?;
+        ensure(is_self_weight || has_permit || owner == *hotkey, Fault::NeuronNoValidatorPermit)?;
         let mut sorted = call.uids.clone();
         sorted.sort_unstable();
         ensure(sorted.windows(2).all(|pair| pair[0] != pair[1]), Fault::DuplicateUids)?;
@@ -169,7 +168,7 @@ impl<'s> Dispatch<'_, 's> {
         let view = self.view();
         ensure(view.subnet_exists(call.netuid), Fault::SubnetNotExists)?;
         ensure(is_ip_type(call.ip_type), Fault::InvalidIpType)?;
-        ensure(is_public_ip(call.ip_type, call.ip), Fault::InvalidIpAddress)?;
+        ensure(is_servable_ip(call.ip_type, call.ip), Fault::InvalidIpAddress)?;
         ensure(view.uid(call.netuid, hotkey).is_some(), Fault::HotKeyNotRegisteredInNetwork)?;
         let last = view.prometheus(call.netuid, hotkey).block;
         ensure(
@@ -264,12 +263,9 @@ pub(super) fn check_serve_axon(
 ) -> Result<(), Fault> {
     ensure(view.uid(call.netuid, hotkey).is_some(), Fault::HotKeyNotRegisteredInNetwork)?;
     ensure(is_ip_type(call.ip_type), Fault::InvalidIpType)?;
-    ensure(is_public_ip(call.ip_type, call.ip), Fault::InvalidIpAddress)?;
+    ensure(is_servable_ip(call.ip_type, call.ip), Fault::InvalidIpAddress)?;
     let last = view.axon(call.netuid, hotkey).block;
-    ensure(
-        has_waited_to_serve(view, call.netuid, last, block),
-        Fault::ServingRateLimitExceeded,
-    )?;
+    ensure(has_waited_to_serve(view, call.netuid, last, block), Fault::ServingRateLimitExceeded)?;
     ensure(call.port != 0, Fault::InvalidPort)
 }
 
@@ -290,7 +286,7 @@ const fn is_ip_type(ip_type: u8) -> bool {
 /// Says whether the chain takes an address. It refuses zero, the broadcast address, everything
 /// beyond 32 bits in version 4, and exactly 127.0.0.1 and ::1: private ranges and the rest of
 /// 127.0.0.0/8 pass.
-const fn is_public_ip(ip_type: u8, ip: u128) -> bool {
+pub(super) const fn is_servable_ip(ip_type: u8, ip: u128) -> bool {
     const IPV4_BROADCAST: u128 = 0xffff_ffff;
     const IPV4_LOCALHOST: u128 = 0x7f00_0001;
     const IPV6_LOCALHOST: u128 = 1;

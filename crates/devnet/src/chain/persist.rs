@@ -3,7 +3,7 @@
 //! Layout: magic `FDVC`, format version u16 LE, payload length u64 LE, SCALE payload, BLAKE2-256 of
 //! all before. It is written to a neighbouring temporary file, synced, and renamed over the old one.
 
-use std::fs::{File, rename};
+use std::fs::{File, TryLockError, rename};
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -37,10 +37,34 @@ pub(super) struct Saved {
     pub(super) state: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// The right to write a data file; the system takes it back when the process ends.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+/// Takes the lock of a data file, a neighbouring file with the ending `lock`; `None` when another
+/// chain holds it.
+pub(super) fn lock(path: &Path) -> Result<Option<Lock>, DevChainError> {
+    let open = || {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))
+    };
+    let file = open().map_err(|source| DevChainError::Write { path: path.to_owned(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => {
+            Err(DevChainError::Write { path: path.to_owned(), source })
+        }
+    }
+}
+
 /// Reads the data file; `None` when there is none.
 pub(super) fn load(path: &Path) -> Result<Option<Saved>, DevChainError> {
-    let read_error =
-        |source| DevChainError::Read { path: path.to_owned(), source };
+    let read_error = |source| DevChainError::Read { path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -88,7 +112,8 @@ fn encode(saved: &Saved) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Saved, String> {
-    let Some(body_len) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|len| *len >= PREFIX_LEN) else {
+    let Some(body_len) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|len| *len >= PREFIX_LEN)
+    else {
         return Err(format!("{} bytes are too few", bytes.len()));
     };
     let (body, checksum) = bytes.split_at(body_len);
@@ -140,6 +165,17 @@ mod tests {
         save(&path, &saved()).unwrap();
         assert_eq!(load(&path).unwrap(), Some(saved()));
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_data_file_has_one_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/chain.bin");
+        let held = lock(&path).unwrap();
+        assert!(held.is_some());
+        assert!(lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(lock(&path).unwrap().is_some());
     }
 
     #[test]

@@ -102,7 +102,8 @@ impl From<DecodeFailure> for Refusal {
 impl Refusal {
     /// Returns the error object that a stock node sends.
     pub(super) fn to_rpc_error(&self) -> ErrorObjectOwned {
-        let invalid = |data: String| ErrorObjectOwned::owned(1010, "Invalid Transaction", Some(data));
+        let invalid =
+            |data: String| ErrorObjectOwned::owned(1010, "Invalid Transaction", Some(data));
         match self {
             Self::Format(text) => ErrorObjectOwned::owned(
                 1001,
@@ -123,11 +124,9 @@ impl Refusal {
             Self::BadProof => invalid("Transaction has a bad signature".into()),
             Self::AncientBirthBlock => invalid("Transaction has an ancient birth block".into()),
             Self::Custom(code) => invalid(format!("Custom error: {code}")),
-            Self::AlreadyImported(hash) => ErrorObjectOwned::owned(
-                1013,
-                "Transaction Already Imported",
-                Some(to_hex(hash)),
-            ),
+            Self::AlreadyImported(hash) => {
+                ErrorObjectOwned::owned(1013, "Transaction Already Imported", Some(to_hex(hash)))
+            }
             Self::TooLowPriority => ErrorObjectOwned::owned(
                 1014,
                 "Priority is too low: (1 vs 1)",

@@ -326,11 +326,7 @@ fn state_block(inner: &Inner, hash: Option<Hash>) -> Result<u64, ErrorObjectOwne
         ErrorObjectOwned::owned(4003, text, None::<()>)
     };
     let number = inner.number_of(&hash).ok_or_else(|| discarded("Header was not found:"))?;
-    if inner.has_state(number) {
-        Ok(number)
-    } else {
-        Err(discarded("State already discarded for"))
-    }
+    if inner.has_state(number) { Ok(number) } else { Err(discarded("State already discarded for")) }
 }
 
 /// Positional parameters; missing ones count as null.
@@ -349,9 +345,7 @@ impl Arguments {
 
     fn bytes(&self, index: usize) -> Result<Vec<u8>, ErrorObjectOwned> {
         let value = self.0.get(index);
-        value
-            .ok_or_else(|| bad_params(format!("argument {index} is missing")))
-            .and_then(hex_bytes)
+        value.ok_or_else(|| bad_params(format!("argument {index} is missing"))).and_then(hex_bytes)
     }
 
     fn hash(&self, index: usize) -> Result<Option<Hash>, ErrorObjectOwned> {
@@ -359,9 +353,9 @@ impl Arguments {
             None | Some(Value::Null) => Ok(None),
             Some(value) => {
                 let bytes = hex_bytes(value)?;
-                Hash::try_from(bytes)
-                    .map(Some)
-                    .map_err(|bytes| bad_params(format!("a hash has 32 bytes, not {}", bytes.len())))
+                Hash::try_from(bytes).map(Some).map_err(|bytes| {
+                    bad_params(format!("a hash has 32 bytes, not {}", bytes.len()))
+                })
             }
         }
     }

@@ -39,6 +39,17 @@ struct StorageItem {
     default: Option<Vec<u8>>,
 }
 
+impl StorageItem {
+    /// Returns the storage key for the SCALE-encoded map keys `parts`.
+    fn key(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut key = self.prefix.clone();
+        for (hasher, part) in self.hashers.iter().zip(parts) {
+            hash_key_part(*hasher, part, &mut key);
+        }
+        key
+    }
+}
+
 /// `sp_version::RuntimeVersion` as the metadata's constant `System.Version` holds it.
 #[derive(Debug, Clone, Decode)]
 pub(super) struct RuntimeVersion {
@@ -62,13 +73,12 @@ impl RuntimeVersion {
 impl Runtime {
     /// Decodes the embedded metadata and resolves every name.
     pub(super) fn load() -> Result<Self, DevChainError> {
-        let metadata = Metadata::decode_from(METADATA_V16)
-            .map_err(|error| DevChainError::Metadata(format!("does not decode: {error}")))?;
+        let metadata = decode_metadata()?;
         check_extensions(&metadata)?;
 
         let mut items = BTreeMap::new();
         for &item in Item::ALL {
-            items.insert(item, storage_item(&metadata, item)?);
+            items.insert(item, storage_item(&metadata, item.pallet(), item.name())?);
         }
         let mut events = BTreeMap::new();
         for &event in EventName::ALL {
@@ -98,26 +108,13 @@ impl Runtime {
         let existential_deposit =
             u64::decode(&mut &constant(&metadata, "Balances", "ExistentialDeposit")?[..])
                 .map_err(|error| DevChainError::Metadata(format!("ExistentialDeposit: {error}")))?;
-        Ok(Self {
-            items,
-            events,
-            faults,
-            calls,
-            version,
-            encoded_version,
-            existential_deposit,
-        })
+        Ok(Self { items, events, faults, calls, version, encoded_version, existential_deposit })
     }
 
     /// Returns the storage key of `item` for the SCALE-encoded map keys `parts`; fewer parts than
     /// the item has give the prefix under which the entries lie.
     pub(super) fn key(&self, item: Item, parts: &[&[u8]]) -> Vec<u8> {
-        let item = self.item(item);
-        let mut key = item.prefix.clone();
-        for (hasher, part) in item.hashers.iter().zip(parts) {
-            hash_key_part(*hasher, part, &mut key);
-        }
-        key
+        self.item(item).key(parts)
     }
 
     /// Returns the value that an absent entry of `item` stands for, if it has one.
@@ -219,6 +216,17 @@ pub(super) fn compact_length(length: usize) -> Vec<u8> {
     Compact(u32::try_from(length).unwrap_or(u32::MAX)).encode()
 }
 
+fn decode_metadata() -> Result<Metadata, DevChainError> {
+    Metadata::decode_from(METADATA_V16)
+        .map_err(|error| DevChainError::Metadata(format!("does not decode: {error}")))
+}
+
+/// Returns the storage key of any item of the metadata, for comparing with recorded keys.
+#[cfg(test)]
+pub(super) fn recorded_key(pallet: &str, name: &str, parts: &[&[u8]]) -> Vec<u8> {
+    storage_item(&decode_metadata().unwrap(), pallet, name).unwrap().key(parts)
+}
+
 fn check_extensions(metadata: &Metadata) -> Result<(), DevChainError> {
     let extrinsic = metadata.extrinsic();
     if !extrinsic.supported_versions().contains(&4) {
@@ -243,12 +251,16 @@ fn pallet<'a>(
         .ok_or_else(|| DevChainError::Metadata(format!("lacks the pallet {name}")))
 }
 
-fn storage_item(metadata: &Metadata, item: Item) -> Result<StorageItem, DevChainError> {
-    let missing = || DevChainError::Metadata(format!("lacks {}.{}", item.pallet(), item.name()));
-    let storage = pallet(metadata, item.pallet())?.storage().ok_or_else(missing)?;
-    let entry = storage.entry_by_name(item.name()).ok_or_else(missing)?;
+fn storage_item(
+    metadata: &Metadata,
+    pallet_name: &str,
+    name: &str,
+) -> Result<StorageItem, DevChainError> {
+    let missing = || DevChainError::Metadata(format!("lacks {pallet_name}.{name}"));
+    let storage = pallet(metadata, pallet_name)?.storage().ok_or_else(missing)?;
+    let entry = storage.entry_by_name(name).ok_or_else(missing)?;
     let mut prefix = twox_128(storage.prefix().as_bytes()).to_vec();
-    prefix.extend(twox_128(item.name().as_bytes()));
+    prefix.extend(twox_128(name.as_bytes()));
     Ok(StorageItem {
         prefix,
         hashers: entry.keys().map(|key| key.hasher).collect(),

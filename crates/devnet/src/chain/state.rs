@@ -92,9 +92,8 @@ impl State {
                 if let Some(seen) = seen {
                     versions.drain(..seen);
                 }
-                let is_gone = versions
-                    .last()
-                    .is_none_or(|last| last.value.is_none() && last.block <= oldest);
+                let is_gone =
+                    versions.last().is_none_or(|last| last.value.is_none() && last.block <= oldest);
                 if is_gone {
                     self.values.remove(&key);
                 }
@@ -227,7 +226,9 @@ mod tests {
         assert_eq!(state.get_at(b"kept", HISTORY_BLOCKS), Some(&b"2"[..]));
         assert_eq!(state.values[&b"kept".to_vec()].len(), 1);
         assert!(!state.values.contains_key(&b"removed"[..]));
-        assert!(state.values[&b"number".to_vec()].len() <= usize::try_from(HISTORY_BLOCKS).unwrap() + 1);
+        assert!(
+            state.values[&b"number".to_vec()].len() <= usize::try_from(HISTORY_BLOCKS).unwrap() + 1
+        );
     }
 
     #[test]
@@ -245,6 +246,9 @@ mod tests {
         overlay.begin();
         overlay.put(b"c".to_vec(), b"also kept".to_vec());
         overlay.commit();
-        assert_eq!(overlay.into_changes(), changes(&[("b", Some("kept")), ("c", Some("also kept"))]));
+        assert_eq!(
+            overlay.into_changes(),
+            changes(&[("b", Some("kept")), ("c", Some("also kept"))])
+        );
     }
 }

@@ -161,15 +161,9 @@ impl Era {
     pub(super) fn birth(self, current: u64) -> u64 {
         match self {
             Self::Immortal => 0,
-            Self::Mortal { period, phase } => (current.max(phase) - phase) / period * period + phase,
-        }
-    }
-
-    /// Returns the first block in which the transaction is no longer valid.
-    pub(super) fn death(self, current: u64) -> u64 {
-        match self {
-            Self::Immortal => u64::MAX,
-            Self::Mortal { period, .. } => self.birth(current) + period,
+            Self::Mortal { period, phase } => {
+                (current.max(phase) - phase) / period * period + phase
+            }
         }
     }
 }
@@ -204,7 +198,6 @@ mod tests {
         assert_eq!(era.birth(5_512_400), 5_512_400);
         assert_eq!(era.birth(5_512_463), 5_512_400);
         assert_eq!(era.birth(5_512_464), 5_512_464);
-        assert_eq!(era.death(5_512_463), 5_512_464);
         assert!(Era::decode(&mut &[0x01, 0xff][..]).is_err());
         assert!(Era::decode(&mut &[0x05][..]).is_err());
     }

@@ -44,8 +44,13 @@ impl<'a> View<'a> {
     }
 
     /// Returns one entry of a subnet's column, zero where the column is too short.
-    pub(super) fn of_uid<T: Decode + Default + Clone>(&self, item: Item, netuid: u16, uid: u16) -> T {
-        self.of_subnet::<Vec<T>>(item, netuid).get(usize::from(uid)).cloned().unwrap_or_default()
+    pub(super) fn of_uid<T: Decode + Default + Copy>(
+        &self,
+        item: Item,
+        netuid: u16,
+        uid: u16,
+    ) -> T {
+        entry(&self.of_subnet::<Vec<T>>(item, netuid), uid)
     }
 
     /// Says whether the subnet exists.
@@ -102,35 +107,78 @@ impl<'a> View<'a> {
 
     /// Returns the row of a uid as the runtime API gives it.
     pub(super) fn neuron_lite(&self, netuid: u16, uid: u16) -> Option<NeuronInfoLite> {
-        let hotkey = self.hotkey(netuid, uid)?;
-        let coldkey: Account = self.value(Item::Owner, &[&hotkey]);
+        Columns::read(self, netuid).row(self, netuid, uid)
+    }
+
+    /// Returns all rows of a subnet, by uid.
+    pub(super) fn neurons_lite(&self, netuid: u16) -> Vec<NeuronInfoLite> {
+        let columns = Columns::read(self, netuid);
+        let count: u16 = self.of_subnet(Item::SubnetworkN, netuid);
+        (0..count).filter_map(|uid| columns.row(self, netuid, uid)).collect()
+    }
+}
+
+/// The columns of a subnet, decoded once for all rows.
+struct Columns {
+    active: Vec<bool>,
+    rank: Vec<u16>,
+    emission: Vec<u64>,
+    incentive: Vec<u16>,
+    consensus: Vec<u16>,
+    trust: Vec<u16>,
+    validator_trust: Vec<u16>,
+    dividends: Vec<u16>,
+    last_update: Vec<u64>,
+    validator_permit: Vec<bool>,
+    pruning_score: Vec<u16>,
+}
+
+impl Columns {
+    fn read(view: &View<'_>, netuid: u16) -> Self {
+        Self {
+            active: view.of_subnet(Item::Active, netuid),
+            rank: view.of_subnet(Item::Rank, netuid),
+            emission: view.of_subnet(Item::Emission, netuid),
+            incentive: view.of_subnet(Item::Incentive, netuid),
+            consensus: view.of_subnet(Item::Consensus, netuid),
+            trust: view.of_subnet(Item::Trust, netuid),
+            validator_trust: view.of_subnet(Item::ValidatorTrust, netuid),
+            dividends: view.of_subnet(Item::Dividends, netuid),
+            last_update: view.of_subnet(Item::LastUpdate, netuid),
+            validator_permit: view.of_subnet(Item::ValidatorPermit, netuid),
+            pruning_score: view.of_subnet(Item::PruningScores, netuid),
+        }
+    }
+
+    fn row(&self, view: &View<'_>, netuid: u16, uid: u16) -> Option<NeuronInfoLite> {
+        let hotkey = view.hotkey(netuid, uid)?;
+        let coldkey: Account = view.value(Item::Owner, &[&hotkey]);
         Some(NeuronInfoLite {
             hotkey,
             coldkey,
             uid,
             netuid,
-            active: self.of_uid(Item::Active, netuid, uid),
-            axon_info: self.axon(netuid, &hotkey),
-            prometheus_info: self.prometheus(netuid, &hotkey),
-            stake: vec![(coldkey, self.stake(netuid, &hotkey).into())],
-            rank: self.of_uid(Item::Rank, netuid, uid),
-            emission: self.of_uid(Item::Emission, netuid, uid),
-            incentive: self.of_uid(Item::Incentive, netuid, uid),
-            consensus: self.of_uid(Item::Consensus, netuid, uid),
-            trust: self.of_uid(Item::Trust, netuid, uid),
-            validator_trust: self.of_uid(Item::ValidatorTrust, netuid, uid),
-            dividends: self.of_uid(Item::Dividends, netuid, uid),
-            last_update: self.of_uid(Item::LastUpdate, netuid, uid),
-            validator_permit: self.of_uid(Item::ValidatorPermit, netuid, uid),
-            pruning_score: self.of_uid(Item::PruningScores, netuid, uid),
+            active: entry(&self.active, uid),
+            axon_info: view.axon(netuid, &hotkey),
+            prometheus_info: view.prometheus(netuid, &hotkey),
+            stake: vec![(coldkey, view.stake(netuid, &hotkey).into())],
+            rank: entry(&self.rank, uid),
+            emission: entry(&self.emission, uid),
+            incentive: entry(&self.incentive, uid),
+            consensus: entry(&self.consensus, uid),
+            trust: entry(&self.trust, uid),
+            validator_trust: entry(&self.validator_trust, uid),
+            dividends: entry(&self.dividends, uid),
+            last_update: entry(&self.last_update, uid),
+            validator_permit: entry(&self.validator_permit, uid),
+            pruning_score: entry(&self.pruning_score, uid),
         })
     }
+}
 
-    /// Returns all rows of a subnet, by uid.
-    pub(super) fn neurons_lite(&self, netuid: u16) -> Vec<NeuronInfoLite> {
-        let count: u16 = self.of_subnet(Item::SubnetworkN, netuid);
-        (0..count).filter_map(|uid| self.neuron_lite(netuid, uid)).collect()
-    }
+/// Returns a column's entry, zero where the column is too short.
+fn entry<T: Copy + Default>(column: &[T], uid: u16) -> T {
+    column.get(usize::from(uid)).copied().unwrap_or_default()
 }
 
 /// Typed writes into the block that is being made.
