@@ -187,8 +187,9 @@ async fn from_store<T: Serialize + Send + 'static>(
 ) -> HttpResponse {
     match web::block(move || view(&state)).await {
         Ok(Ok(answer)) => HttpResponse::Ok().json(answer),
-        Ok(Err(error)) => HttpResponse::NotFound()
-            .json(serde_json::json!({ "error": format!("{error:#}") })),
+        Ok(Err(error)) => {
+            HttpResponse::NotFound().json(serde_json::json!({ "error": format!("{error:#}") }))
+        }
         Err(error) => HttpResponse::InternalServerError()
             .json(serde_json::json!({ "error": error.to_string() })),
     }

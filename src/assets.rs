@@ -10,7 +10,11 @@ use crate::daemon::write_atomically;
 /// Name of the built-in checkpoint.
 pub const CHECKPOINT: &str = "lstm-small";
 /// Its files.
-const FILES: [(&str, &[u8]); 0] = [];
+const FILES: [(&str, &[u8]); 3] = [
+    ("config.json", include_bytes!("../models/checkpoints/lstm-small/config.json")),
+    ("model.bpk", include_bytes!("../models/checkpoints/lstm-small/model.bpk")),
+    ("README.md", include_bytes!("../models/checkpoints/lstm-small/README.md")),
+];
 
 /// Writes the built-in checkpoint below `data_dir` and returns the directory of all checkpoints.
 ///

@@ -140,16 +140,8 @@ impl Daemon {
             None
         };
         let address_file = config.store.path.join("forecastd.address.json");
-        let mut daemon = Self {
-            node,
-            config,
-            environment,
-            tree: None,
-            axon,
-            admin,
-            state,
-            address_file,
-        };
+        let mut daemon =
+            Self { node, config, environment, tree: None, axon, admin, state, address_file };
         failed(Exit::DataDir, daemon.write_address_file())?;
         failed(Exit::Internal, daemon.start_tree().await)?;
         Ok(daemon)
@@ -354,7 +346,8 @@ async fn open_store(config: &Config, environment: &Environment) -> Result<Store,
 
 async fn start_axon(config: &Config, node: &Node) -> anyhow::Result<Axon> {
     let miner = &config.miner;
-    let mut axon = AxonConfig { listen: miner.listen, workers: miner.workers, ..AxonConfig::default() };
+    let mut axon =
+        AxonConfig { listen: miner.listen, workers: miner.workers, ..AxonConfig::default() };
     axon.nonce_window = miner.nonce_window;
     axon.limits.body_bytes = usize::try_from(miner.max_body.bytes()).unwrap_or(usize::MAX);
     axon.limits.connections = miner.max_connections;

@@ -205,11 +205,7 @@ fn settled_row(stream: StreamId, record: &ResultRecord) -> RoundRow {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn rounds(
-    store: &Store,
-    stream: Option<&str>,
-    limit: usize,
-) -> anyhow::Result<Vec<RoundRow>> {
+pub fn rounds(store: &Store, stream: Option<&str>, limit: usize) -> anyhow::Result<Vec<RoundRow>> {
     let wanted = |id: &StreamId| stream.is_none_or(|stream| id.0 == stream);
     let mut rows: BTreeMap<(i64, StreamId), RoundRow> = BTreeMap::new();
     for row in store.scan::<RoundRecord>(..) {
@@ -257,7 +253,11 @@ pub fn round(store: &Store, id: &str) -> anyhow::Result<RoundView> {
             });
         }
     }
-    anyhow::ensure!(found.len() < 2, "{} rounds begin with `{id}`, give more of the id", found.len());
+    anyhow::ensure!(
+        found.len() < 2,
+        "{} rounds begin with `{id}`, give more of the id",
+        found.len()
+    );
     found.pop().with_context(|| format!("no round begins with `{id}`"))
 }
 

@@ -289,12 +289,7 @@ fn fill_from_past(
 }
 
 /// Decides what the candles `found` of the horizon and its witness say.
-fn realised(
-    spec: &StreamSpec,
-    found: &[Candle],
-    start_ms: i64,
-    max_missing: usize,
-) -> Realised {
+fn realised(spec: &StreamSpec, found: &[Candle], start_ms: i64, max_missing: usize) -> Realised {
     let witness_ms = spec.end_ms(start_ms);
     if !found.iter().any(|candle| candle.open_time_ms >= witness_ms) {
         return Realised::NotYet;

@@ -172,7 +172,8 @@ async fn score(
         return void(node, spec, record, reason).await;
     }
     let config = node.settings.load().validator.scoring.clone();
-    let plan = ledger::ScoredRound::compute(node, spec, &record, realised, members, answers, &config)?;
+    let plan =
+        ledger::ScoredRound::compute(node, spec, &record, realised, members, answers, &config)?;
     match node.store.write(plan.batch).await {
         Ok(()) | Err(StoreError::Conflict { .. }) => {}
         Err(error) => return Err(error).broken("storing the result"),

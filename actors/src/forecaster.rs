@@ -148,7 +148,8 @@ impl Handler<WindowReady> for Forecaster {
 
     fn handle(&mut self, message: WindowReady, ctx: &mut Self::Context) {
         let input = message.input;
-        let models = guard::run(self, ctx, "choosing models", |actor, _| actor.models(&input.stream));
+        let models =
+            guard::run(self, ctx, "choosing models", |actor, _| actor.models(&input.stream));
         let Ok(models) = models else { return };
         let node = self.node.clone();
         let work = async move {

@@ -118,10 +118,8 @@ pub fn restarted<A: Guarded>(actor: &A) -> Duration {
     let wait = actor.vitals().restarted(&policy, &*node.real);
     let reason = actor.vitals().snapshot().last_restart_reason;
     info!(actor = actor.vitals().name(), ?wait, reason, "actor restarts");
-    node.events.emit(crate::events::Event::Restart {
-        actor: actor.vitals().name().to_owned(),
-        reason,
-    });
+    node.events
+        .emit(crate::events::Event::Restart { actor: actor.vitals().name().to_owned(), reason });
     wait
 }
 

@@ -93,7 +93,12 @@ fn is_served(listed: Option<&AxonEndpoint>, wanted: &AxonEndpoint) -> bool {
 
 fn report_changes(before: Option<&Metagraph>, after: &Metagraph) {
     let Some(before) = before else {
-        info!(actor = "metagraph", block = after.block, neurons = after.neurons.len(), "first view");
+        info!(
+            actor = "metagraph",
+            block = after.block,
+            neurons = after.neurons.len(),
+            "first view"
+        );
         return;
     };
     for neuron in &after.neurons {

@@ -289,18 +289,16 @@ fn is_public(ip: std::net::IpAddr) -> bool {
                 || ip.octets()[0] == 0
                 || shared)
         }
-        std::net::IpAddr::V6(ip) => {
-            ip.to_ipv4_mapped().map_or_else(
-                || {
-                    !(ip.is_loopback()
-                        || ip.is_unspecified()
-                        || ip.is_multicast()
-                        || ip.is_unique_local()
-                        || ip.is_unicast_link_local())
-                },
-                |mapped| is_public(mapped.into()),
-            )
-        }
+        std::net::IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or_else(
+            || {
+                !(ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || ip.is_unique_local()
+                    || ip.is_unicast_link_local())
+            },
+            |mapped| is_public(mapped.into()),
+        ),
     }
 }
 
@@ -456,7 +454,8 @@ impl Handler<Slot> for Query {
     type Result = ();
 
     fn handle(&mut self, message: Slot, ctx: &mut Self::Context) {
-        let outcome = guard::run(self, ctx, "opening a round", |actor, ctx| actor.open(ctx, message));
+        let outcome =
+            guard::run(self, ctx, "opening a round", |actor, ctx| actor.open(ctx, message));
         if let Err(error) = outcome {
             warn!(actor = "query", %error, "slot not opened");
         }

@@ -170,7 +170,8 @@ impl Handler<Reveal> for Responder {
     fn handle(&mut self, message: Reveal, ctx: &mut Self::Context) -> Self::Result {
         guard::run(self, ctx, "revealing", |actor, _| {
             let key = (message.validator, message.request_uuid);
-            let frozen = actor.node.store.get::<FrozenRecord>(&key).step("looking a question up")?;
+            let frozen =
+                actor.node.store.get::<FrozenRecord>(&key).step("looking a question up")?;
             Ok(frozen.map(|frozen| frozen.closes.into()))
         })
     }

@@ -202,10 +202,8 @@ fn rebuild(child: &mut Child, node: &Node, reason: &str) {
     let (ping, stop) = (child.build)();
     child.ping = ping;
     child.stop = stop;
-    node.events.emit(Event::Restart {
-        actor: child.vitals.name().to_owned(),
-        reason: reason.to_owned(),
-    });
+    node.events
+        .emit(Event::Restart { actor: child.vitals.name().to_owned(), reason: reason.to_owned() });
 }
 
 impl Actor for Root {

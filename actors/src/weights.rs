@@ -79,7 +79,9 @@ fn decide(
         return Ok(Decision::Wait("the chain's rate limit"));
     }
     if params.commit_reveal_enabled {
-        return Ok(Decision::Wait("the subnet wants weights by commit-reveal, which is not supported yet"));
+        return Ok(Decision::Wait(
+            "the subnet wants weights by commit-reveal, which is not supported yet",
+        ));
     }
     let settings = node.settings.load();
     let ema = ledger::combined_ema(node)?;
@@ -98,7 +100,9 @@ fn decide(
         return Ok(Decision::Wait("nothing is scored yet"));
     }
     if weights.len() < usize::from(params.min_allowed_weights).min(metagraph.neurons.len()) {
-        return Ok(Decision::Wait("fewer miners are scored than the subnet's least number of weights"));
+        return Ok(Decision::Wait(
+            "fewer miners are scored than the subnet's least number of weights",
+        ));
     }
     Ok(Decision::Set(weights))
 }
@@ -122,7 +126,9 @@ async fn look(node: Node, may_send: bool) -> Result<bool, ActorError> {
     let sent = node.chain.set_weights(&node.key.chain_signer(), &weights, version_key).await;
     let (outcome, block) = match sent {
         Ok(submitted) => (WeightsOutcome::Set, submitted.block),
-        Err(error @ ChainError::Unknown { .. }) => resolve(&node, &metagraph, &error.to_string()).await,
+        Err(error @ ChainError::Unknown { .. }) => {
+            resolve(&node, &metagraph, &error.to_string()).await
+        }
         Err(error) => (WeightsOutcome::Refused(error.to_string()), metagraph.block),
     };
     record(&node, block, &weights, outcome).await?;

@@ -29,9 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let checkpoint = PathBuf::from(arguments.next().ok_or("name the checkpoint directory")?);
     let interval = Interval::FIVE_MINUTES;
     let candles = read_csv(&data, interval)?;
-    let window = candles
-        .last_chunk::<LOOKBACK>()
-        .ok_or("the file has fewer than 500 candles")?;
+    let window = candles.last_chunk::<LOOKBACK>().ok_or("the file has fewer than 500 candles")?;
     let input = ModelInput {
         stream: StreamId("BTCUSD-5m".into()),
         start_ms: window[LOOKBACK - 1].close_time_ms(interval),
@@ -41,11 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let before_kib = resident_kib();
     let started = Instant::now();
-    let spec = ModelSpec {
-        name: "model".into(),
-        kind: ModelKind::Burn,
-        checkpoint: Some(checkpoint),
-    };
+    let spec =
+        ModelSpec { name: "model".into(), kind: ModelKind::Burn, checkpoint: Some(checkpoint) };
     let mut model = load(&spec)?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
     let loaded_kib = resident_kib();
@@ -57,14 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     times_ms.sort_by(f64::total_cmp);
     let at = |share: usize| times_ms[(FORECASTS - 1) * share / 100];
-    println!(
-        r#"{{"bench":"forecast","metric":"p50","value":{:.4},"unit":"ms"}}"#,
-        at(50)
-    );
-    println!(
-        r#"{{"bench":"forecast","metric":"p95","value":{:.4},"unit":"ms"}}"#,
-        at(95)
-    );
+    println!(r#"{{"bench":"forecast","metric":"p50","value":{:.4},"unit":"ms"}}"#, at(50));
+    println!(r#"{{"bench":"forecast","metric":"p95","value":{:.4},"unit":"ms"}}"#, at(95));
     println!(r#"{{"bench":"model_load","metric":"time","value":{load_ms:.2},"unit":"ms"}}"#);
     if let (Some(before), Some(loaded), Some(after)) = (before_kib, loaded_kib, resident_kib()) {
         let (load, run) = (loaded.saturating_sub(before), after.saturating_sub(loaded));
@@ -77,8 +66,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Returns the resident memory of this process, where the system tells.
 fn resident_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }

@@ -59,13 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     })?;
     println!("{report:#?}");
-    let baseline = |kind, name: &str| {
-        load(&ModelSpec {
-            name: name.into(),
-            kind,
-            checkpoint: None,
-        })
-    };
+    let baseline =
+        |kind, name: &str| load(&ModelSpec { name: name.into(), kind, checkpoint: None });
     for stride in [config.horizon, 12] {
         let mut models: Vec<Box<dyn Forecaster>> = vec![
             Box::new(CheckpointForecaster::new(&config.name, &checkpoint)?),

@@ -143,13 +143,11 @@ pub fn backtest(
         };
         last_scores.push(score("last", &vec![last; config.horizon])?);
         for (model, tally) in models.iter_mut().zip(&mut tallies) {
-            let forecast = model
-                .forecast(&input)
-                .map_err(|source| BacktestError::Model {
-                    model: model.name().to_owned(),
-                    start_ms,
-                    source,
-                })?;
+            let forecast = model.forecast(&input).map_err(|source| BacktestError::Model {
+                model: model.name().to_owned(),
+                start_ms,
+                source,
+            })?;
             tally.scores.push(score(model.name(), &forecast)?);
             tally.add_direction(last, &forecast, &realised);
         }
@@ -171,9 +169,7 @@ pub fn backtest(
     let close_ms = |index: usize| candles[index].close_time_ms(config.interval);
     Ok(BacktestReport {
         from_ms: starts.first().map_or(0, |newest| close_ms(*newest)),
-        to_ms: starts
-            .last()
-            .map_or(0, |newest| close_ms(newest + config.horizon)),
+        to_ms: starts.last().map_or(0, |newest| close_ms(newest + config.horizon)),
         stride: config.stride,
         skipped_windows,
         models: scores.collect(),
@@ -201,11 +197,7 @@ pub(crate) fn compare(scores: &[f64], reference: &[f64], lag: usize) -> Comparis
     } else {
         1.0
     };
-    let won = scores
-        .iter()
-        .zip(reference)
-        .filter(|(score, last)| score < last)
-        .count();
+    let won = scores.iter().zip(reference).filter(|(score, last)| score < last).count();
     let differences: Vec<f64> = scores.iter().zip(reference).map(|(a, b)| a - b).collect();
     Comparison {
         ratio,
@@ -314,10 +306,7 @@ mod tests {
     }
 
     fn models() -> Vec<Box<dyn Forecaster>> {
-        vec![
-            Box::new(Last::new("last")),
-            Box::new(Drift::new("drift", 5)),
-        ]
+        vec![Box::new(Last::new("last")), Box::new(Drift::new("drift", 5))]
     }
 
     #[test]
@@ -325,9 +314,7 @@ mod tests {
         let closes: Vec<f64> = (0..200).map(|step| 100.0 * 1.001_f64.powi(step)).collect();
         let candles = input_of(&closes, 1).candles;
         let report = backtest(&mut models(), &candles, &config(10, 5, 10)).unwrap();
-        let [last, drift] = &report.models[..] else {
-            panic!("two models")
-        };
+        let [last, drift] = &report.models[..] else { panic!("two models") };
         assert_eq!((last.ratio_to_last, last.ratio_se), (1.0, Some(0.0)));
         assert_eq!(last.directional_accuracy, None);
         assert!(drift.ratio_to_last < 1e-9 && drift.win_rate == 1.0);
@@ -349,10 +336,7 @@ mod tests {
         assert_eq!((report.from_ms, report.to_ms), (close_ms(10), close_ms(50)));
         assert_eq!(report.models[0].windows + report.skipped_windows, 36);
         assert_eq!(report.skipped_windows, 9);
-        let nothing = BacktestConfig {
-            from_ms: Some(i64::MAX),
-            ..config(5, 5, 1)
-        };
+        let nothing = BacktestConfig { from_ms: Some(i64::MAX), ..config(5, 5, 1) };
         let refused = backtest(&mut models(), &candles, &nothing);
         assert!(matches!(refused, Err(BacktestError::NoWindows { .. })));
         let zero = config(5, 5, 0);
@@ -366,9 +350,7 @@ mod tests {
     fn overlap_widens_the_standard_error() {
         // Runs of five equal random values: the effective sample is a fifth.
         let mut random = StdRng::seed_from_u64(1);
-        let values: Vec<f64> = (0..60)
-            .flat_map(|_| [random.random_range(-1.0..1.0); 5])
-            .collect();
+        let values: Vec<f64> = (0..60).flat_map(|_| [random.random_range(-1.0..1.0); 5]).collect();
         assert!(standard_error(&values, 4) > 1.5 * standard_error(&values, 0));
     }
 

@@ -49,10 +49,7 @@ impl Forecaster for Last {
 impl Drift {
     /// Creates the baseline under `name`; it averages the returns of the last `candles` candles.
     pub fn new(name: impl Into<String>, candles: usize) -> Self {
-        Self {
-            name: name.into(),
-            candles: candles.max(2),
-        }
+        Self { name: name.into(), candles: candles.max(2) }
     }
 }
 
@@ -67,19 +64,14 @@ impl Forecaster for Drift {
             return Ok(Vec::new());
         };
         let per_step = (last.close / first.close).ln() / (window.len() - 1) as f64;
-        Ok((1..=input.horizon)
-            .map(|step| last.close * (per_step * step as f64).exp())
-            .collect())
+        Ok((1..=input.horizon).map(|step| last.close * (per_step * step as f64).exp()).collect())
     }
 }
 
 impl Ema {
     /// Creates the baseline under `name` with the given span, candles.
     pub fn new(name: impl Into<String>, span: usize) -> Self {
-        Self {
-            name: name.into(),
-            span: span.max(1),
-        }
+        Self { name: name.into(), span: span.max(1) }
     }
 }
 
@@ -105,18 +97,14 @@ mod tests {
 
     #[test]
     fn last_repeats_the_last_close() {
-        let closes = Last::new("last")
-            .forecast(&input_of(&[5.0, 7.0], 3))
-            .unwrap();
+        let closes = Last::new("last").forecast(&input_of(&[5.0, 7.0], 3)).unwrap();
         assert_eq!(closes, [7.0; 3]);
     }
 
     #[test]
     fn drift_continues_a_constant_growth_exactly() {
         let path: Vec<f64> = (0..8).map(|step| 100.0 * 1.01_f64.powi(step)).collect();
-        let closes = Drift::new("drift", 5)
-            .forecast(&input_of(&path[..5], 3))
-            .unwrap();
+        let closes = Drift::new("drift", 5).forecast(&input_of(&path[..5], 3)).unwrap();
         for (forecast, realised) in closes.iter().zip(&path[5..]) {
             assert!((forecast / realised - 1.0).abs() < 1e-12);
         }
@@ -124,22 +112,13 @@ mod tests {
 
     #[test]
     fn ema_is_flat_and_lies_between_the_closes() {
-        let closes = Ema::new("ema", 3)
-            .forecast(&input_of(&[10.0, 20.0], 2))
-            .unwrap();
+        let closes = Ema::new("ema", 3).forecast(&input_of(&[10.0, 20.0], 2)).unwrap();
         assert_eq!(closes, [15.0, 15.0]);
     }
 
     #[test]
     fn drift_refuses_a_window_that_is_too_short() {
         let refused = Drift::new("drift", 5).forecast(&input_of(&[1.0; 4], 3));
-        assert!(matches!(
-            refused,
-            Err(ModelError::ShortWindow {
-                need: 5,
-                got: 4,
-                ..
-            })
-        ));
+        assert!(matches!(refused, Err(ModelError::ShortWindow { need: 5, got: 4, .. })));
     }
 }

@@ -33,10 +33,7 @@ fn write_card(card: &mut String, config: &CheckpointConfig) -> std::fmt::Result 
         config.shrink,
     )?;
     writeln!(card, "## Data and split\n")?;
-    writeln!(
-        card,
-        "| span | from (UTC) | to (UTC) | windows |\n|---|---|---|---|"
-    )?;
+    writeln!(card, "| span | from (UTC) | to (UTC) | windows |\n|---|---|---|---|")?;
     writeln!(
         card,
         "| training | {} | {} | {} |",
@@ -104,8 +101,6 @@ fn figure(value: Option<f64>) -> String {
 }
 
 fn utc(at_ms: i64) -> String {
-    DateTime::from_timestamp_millis(at_ms).map_or_else(
-        || format!("{at_ms} ms"),
-        |time| time.format("%Y-%m-%d %H:%M").to_string(),
-    )
+    DateTime::from_timestamp_millis(at_ms)
+        .map_or_else(|| format!("{at_ms} ms"), |time| time.format("%Y-%m-%d %H:%M").to_string())
 }

@@ -195,11 +195,7 @@ impl CheckpointConfig {
             return bad(key, value.to_string(), "finite and above 0");
         }
         if self.evaluations.len() > MAX_EVALUATIONS {
-            return bad(
-                "evaluations",
-                self.evaluations.len().to_string(),
-                "at most 32 entries",
-            );
+            return bad("evaluations", self.evaluations.len().to_string(), "at most 32 entries");
         }
         Ok(())
     }
@@ -247,35 +243,20 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::Io`] names the file.
     pub fn save(&mut self, directory: &Path) -> Result<(), CheckpointError> {
-        let io_error = |path: &Path, source| CheckpointError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io_error = |path: &Path, source| CheckpointError::Io { path: path.to_owned(), source };
         fs::create_dir_all(directory).map_err(|source| io_error(directory, source))?;
         let path = directory.join(RECORD_FILE);
-        let record = self
-            .network
-            .valid()
-            .into_record()
-            .into_bytes()
-            .map_err(|error| CheckpointError::Record {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
+        let record = self.network.valid().into_record().into_bytes().map_err(|error| {
+            CheckpointError::Record { path: path.clone(), reason: error.to_string() }
+        })?;
         self.config.record_sha256 = sha256_hex(&record);
         self.config.validate()?;
         let config_path = directory.join(CONFIG_FILE);
-        let mut json =
-            serde_json::to_vec_pretty(&self.config).map_err(|source| CheckpointError::Json {
-                path: config_path.clone(),
-                source,
-            })?;
+        let mut json = serde_json::to_vec_pretty(&self.config)
+            .map_err(|source| CheckpointError::Json { path: config_path.clone(), source })?;
         json.push(b'\n');
         write_whole(&path, &record)?;
-        write_whole(
-            &directory.join(CARD_FILE),
-            card::text(&self.config).as_bytes(),
-        )?;
+        write_whole(&directory.join(CARD_FILE), card::text(&self.config).as_bytes())?;
         write_whole(&config_path, &json)
     }
 }
@@ -286,10 +267,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), CheckpointError> {
     if name.is_empty() || name.len() > MAX_NAME_CHARS || !name.bytes().all(allowed) {
         return Err(CheckpointError::Value {
             key: "name",
-            value: format!(
-                "{:?}",
-                name.chars().take(MAX_NAME_CHARS).collect::<String>()
-            ),
+            value: format!("{:?}", name.chars().take(MAX_NAME_CHARS).collect::<String>()),
             range: "1..=64 characters of a-z, 0-9 and -",
         });
     }
@@ -297,35 +275,22 @@ pub(crate) fn check_name(name: &str) -> Result<(), CheckpointError> {
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
-    let io_error = |source| CheckpointError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io_error = |source| CheckpointError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io_error)?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells "too large" without trusting the size that the system says.
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io_error)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error)?;
     if bytes.len() as u64 > limit {
-        return Err(CheckpointError::TooLarge {
-            path: path.to_owned(),
-            limit,
-        });
+        return Err(CheckpointError::TooLarge { path: path.to_owned(), limit });
     }
     Ok(bytes)
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let io_error = |source| CheckpointError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io_error = |source| CheckpointError::Io { path: path.to_owned(), source };
     let temporary = path.with_extension("tmp");
     fs::write(&temporary, bytes).map_err(io_error)?;
-    File::open(&temporary)
-        .and_then(|file| file.sync_all())
-        .map_err(io_error)?;
+    File::open(&temporary).and_then(|file| file.sync_all()).map_err(io_error)?;
     fs::rename(&temporary, path).map_err(io_error)
 }
 
@@ -336,9 +301,7 @@ fn parse_record(bytes: Vec<u8>, config: &NetworkConfig) -> Result<LstmNetwork, S
             .cast_to_module_dtype();
         // The values of the template do not matter: a record that leaves one unset is refused.
         let template = LstmNetwork::new(config, &mut StdRng::seed_from_u64(0), &Device::flex());
-        template
-            .try_load_record(record)
-            .map_err(|error| error.to_string())
+        template.try_load_record(record).map_err(|error| error.to_string())
     };
     catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err("the record parser panicked on it".to_owned()))
@@ -346,13 +309,11 @@ fn parse_record(bytes: Vec<u8>, config: &NetworkConfig) -> Result<LstmNetwork, S
 
 fn sha256_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String cannot fail.
-            write!(text, "{byte:02x}").unwrap_or_default();
-            text
-        })
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
 }
 
 #[cfg(test)]

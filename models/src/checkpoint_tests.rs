@@ -16,13 +16,8 @@ use crate::input::tests::input_of;
 use crate::input::{Forecaster, ModelInput};
 
 fn checkpoint() -> Checkpoint {
-    let network_config = NetworkConfig {
-        lookback: 12,
-        patch: 3,
-        hidden: 5,
-        layers: 2,
-        dropout: 0.1,
-    };
+    let network_config =
+        NetworkConfig { lookback: 12, patch: 3, hidden: 5, layers: 2, dropout: 0.1 };
     let mut random = StdRng::seed_from_u64(9);
     let mut network = LstmNetwork::new(&network_config, &mut random, &Device::flex());
     network.head.weight = network.head.weight.map(|weight| {
@@ -85,9 +80,7 @@ fn edit_config(directory: &Path, edit: impl FnOnce(&mut Value)) {
 /// Replaces the record and, as an attacker would, the hash in the configuration.
 fn replace_record(directory: &Path, record: &[u8]) {
     fs::write(directory.join(RECORD_FILE), record).unwrap();
-    edit_config(directory, |config| {
-        config["record_sha256"] = sha256_hex(record).into()
-    });
+    edit_config(directory, |config| config["record_sha256"] = sha256_hex(record).into());
 }
 
 fn question() -> ModelInput {
@@ -98,9 +91,7 @@ fn question() -> ModelInput {
 #[test]
 fn a_saved_checkpoint_gives_the_same_forecast_bit_for_bit() {
     let directory = saved();
-    let expected = CheckpointForecaster::new("a", &checkpoint())
-        .unwrap()
-        .forecast(&question());
+    let expected = CheckpointForecaster::new("a", &checkpoint()).unwrap().forecast(&question());
     let spec = ModelSpec {
         name: "a".into(),
         kind: ModelKind::Burn,
@@ -109,63 +100,33 @@ fn a_saved_checkpoint_gives_the_same_forecast_bit_for_bit() {
     let closes = load(&spec).unwrap().forecast(&question()).unwrap();
     assert_eq!(closes, expected.unwrap());
     assert_eq!(closes.len(), 20);
-    assert!(
-        closes
-            .iter()
-            .any(|close| (close - question().last_close()).abs() > 1e-6)
-    );
+    assert!(closes.iter().any(|close| (close - question().last_close()).abs() > 1e-6));
 }
 
 #[test]
 fn a_shrink_of_zero_is_the_last_close() {
     let mut checkpoint = checkpoint();
     checkpoint.config.shrink = 0.0;
-    let closes = CheckpointForecaster::new("a", &checkpoint)
-        .unwrap()
-        .forecast(&question());
+    let closes = CheckpointForecaster::new("a", &checkpoint).unwrap().forecast(&question());
     assert_eq!(closes.unwrap(), [question().last_close(); 20]);
 }
 
 #[test]
 fn a_forecaster_refuses_questions_it_was_not_trained_for() {
     let mut model = CheckpointForecaster::new("a", &checkpoint()).unwrap();
-    let other = ModelInput {
-        interval: Interval::MINUTE,
-        ..question()
-    };
-    assert!(matches!(
-        model.forecast(&other),
-        Err(ModelError::Interval { .. })
-    ));
-    let other = ModelInput {
-        horizon: 21,
-        ..question()
-    };
-    assert!(matches!(
-        model.forecast(&other),
-        Err(ModelError::Horizon { can: 20, .. })
-    ));
-    let short = ModelInput {
-        candles: question().candles[1..].into(),
-        ..question()
-    };
-    assert!(matches!(
-        model.forecast(&short),
-        Err(ModelError::ShortWindow { need: 12, .. })
-    ));
+    let other = ModelInput { interval: Interval::MINUTE, ..question() };
+    assert!(matches!(model.forecast(&other), Err(ModelError::Interval { .. })));
+    let other = ModelInput { horizon: 21, ..question() };
+    assert!(matches!(model.forecast(&other), Err(ModelError::Horizon { can: 20, .. })));
+    let short = ModelInput { candles: question().candles[1..].into(), ..question() };
+    assert!(matches!(model.forecast(&short), Err(ModelError::ShortWindow { need: 12, .. })));
 }
 
 #[test]
 fn the_model_card_names_spans_and_metrics() {
     let directory = saved();
     let card = fs::read_to_string(directory.path().join(CARD_FILE)).unwrap();
-    for part in [
-        "2022-08-01 00:00",
-        "2024-12-20 00:00",
-        "0.9900",
-        "0.0040",
-        "shrink factor 0.5",
-    ] {
+    for part in ["2022-08-01 00:00", "2024-12-20 00:00", "0.9900", "0.0040", "shrink factor 0.5"] {
         assert!(card.contains(part), "{part} is not in:\n{card}");
     }
 }
@@ -179,10 +140,7 @@ fn a_changed_record_is_refused_by_its_hash() {
     bytes[last] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let refused = Checkpoint::load(directory.path());
-    assert!(
-        matches!(refused, Err(CheckpointError::Hash { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CheckpointError::Hash { .. })), "{refused:?}");
 }
 
 #[test]
@@ -192,10 +150,7 @@ fn every_truncation_of_a_record_with_a_matching_hash_is_refused() {
     for length in (0..bytes.len() - 300).step_by(97) {
         replace_record(directory.path(), &bytes[..length]);
         let refused = Checkpoint::load(directory.path());
-        assert!(
-            matches!(refused, Err(CheckpointError::Record { .. })),
-            "{length}: {refused:?}"
-        );
+        assert!(matches!(refused, Err(CheckpointError::Record { .. })), "{length}: {refused:?}");
     }
 }
 
@@ -217,39 +172,24 @@ fn damaged_metadata_with_a_matching_hash_never_panics_or_grows() {
 fn weights_that_are_not_finite_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut broken = checkpoint();
-    broken.network.head.weight = broken
-        .network
-        .head
-        .weight
-        .map(|weight| weight * f32::INFINITY);
+    broken.network.head.weight = broken.network.head.weight.map(|weight| weight * f32::INFINITY);
     broken.save(directory.path()).unwrap();
     let refused = Checkpoint::load(directory.path());
-    assert!(
-        matches!(refused, Err(CheckpointError::Weights(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CheckpointError::Weights(_))), "{refused:?}");
 }
 
 #[test]
 fn a_record_of_another_architecture_is_refused() {
     let directory = saved();
-    edit_config(directory.path(), |config| {
-        config["network"]["hidden"] = 6.into()
-    });
+    edit_config(directory.path(), |config| config["network"]["hidden"] = 6.into());
     let refused = Checkpoint::load(directory.path());
-    assert!(
-        matches!(refused, Err(CheckpointError::Record { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CheckpointError::Record { .. })), "{refused:?}");
     edit_config(directory.path(), |config| {
         config["network"]["hidden"] = 5.into();
         config["network"]["layers"] = 1.into();
     });
     let refused = Checkpoint::load(directory.path());
-    assert!(
-        matches!(refused, Err(CheckpointError::Record { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CheckpointError::Record { .. })), "{refused:?}");
 }
 
 #[test]
@@ -257,16 +197,10 @@ fn oversized_files_are_not_read() {
     let directory = saved();
     fs::write(directory.path().join(RECORD_FILE), vec![0; 200_000]).unwrap();
     let refused = Checkpoint::load(directory.path());
-    assert!(
-        matches!(refused, Err(CheckpointError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CheckpointError::TooLarge { .. })), "{refused:?}");
     fs::write(directory.path().join(CONFIG_FILE), vec![b' '; 2_000_000]).unwrap();
     let refused = Checkpoint::load(directory.path());
-    assert!(
-        matches!(refused, Err(CheckpointError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CheckpointError::TooLarge { .. })), "{refused:?}");
 }
 
 #[test]
@@ -281,9 +215,7 @@ fn bad_configurations_are_refused_with_the_key() {
     ];
     for (key, value) in cases {
         let directory = saved();
-        edit_config(directory.path(), |config| {
-            *config.pointer_mut(key).unwrap() = value
-        });
+        edit_config(directory.path(), |config| *config.pointer_mut(key).unwrap() = value);
         let error = Checkpoint::load(directory.path()).unwrap_err();
         let is_expected = matches!(
             error,
@@ -296,14 +228,8 @@ fn bad_configurations_are_refused_with_the_key() {
     let directory = saved();
     edit_config(directory.path(), |config| config["surprise"] = 1.into());
     let refused = Checkpoint::load(directory.path());
-    assert!(
-        matches!(refused, Err(CheckpointError::Json { .. })),
-        "{refused:?}"
-    );
-    assert!(matches!(
-        Checkpoint::load(Path::new("/nowhere")),
-        Err(CheckpointError::Io { .. })
-    ));
+    assert!(matches!(refused, Err(CheckpointError::Json { .. })), "{refused:?}");
+    assert!(matches!(Checkpoint::load(Path::new("/nowhere")), Err(CheckpointError::Io { .. })));
 }
 
 #[test]
@@ -312,34 +238,15 @@ fn the_list_names_good_and_bad_checkpoints_in_order() {
     checkpoint().save(&directory.path().join("b")).unwrap();
     fs::create_dir(directory.path().join("a")).unwrap();
     let found = list_checkpoints(directory.path()).unwrap();
-    assert_eq!(
-        found
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>(),
-        ["a", "b"]
-    );
+    assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert!(found[0].1.is_err());
     assert_eq!(found[1].1.as_ref().unwrap().name, "test-model");
 }
 
 #[test]
 fn a_model_of_kind_burn_needs_a_checkpoint() {
-    let spec = ModelSpec {
-        name: "x".into(),
-        kind: ModelKind::Burn,
-        checkpoint: None,
-    };
-    assert!(matches!(
-        load(&spec).map(|_| ()),
-        Err(ModelError::NoCheckpoint { .. })
-    ));
-    let spec = ModelSpec {
-        checkpoint: Some("/nowhere".into()),
-        ..spec
-    };
-    assert!(matches!(
-        load(&spec).map(|_| ()),
-        Err(ModelError::Checkpoint { .. })
-    ));
+    let spec = ModelSpec { name: "x".into(), kind: ModelKind::Burn, checkpoint: None };
+    assert!(matches!(load(&spec).map(|_| ()), Err(ModelError::NoCheckpoint { .. })));
+    let spec = ModelSpec { checkpoint: Some("/nowhere".into()), ..spec };
+    assert!(matches!(load(&spec).map(|_| ()), Err(ModelError::Checkpoint { .. })));
 }

@@ -100,10 +100,7 @@ pub enum DataError {
 /// # Errors
 /// [`DataError`] names the file, the row and the broken rule.
 pub fn read_csv(path: &Path, interval: Interval) -> Result<Vec<Candle>, DataError> {
-    let open_error = |source| DataError::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let open_error = |source| DataError::Open { path: path.to_owned(), source };
     let mut file = BufReader::new(File::open(path).map_err(open_error)?);
     let mut magic = [0; 2];
     let peeked = read_up_to(&mut file, &mut magic).map_err(open_error)?;
@@ -128,46 +125,26 @@ fn read_up_to(reader: &mut impl Read, bytes: &mut [u8]) -> std::io::Result<usize
 }
 
 fn read_rows(reader: impl Read, path: &Path, interval: Interval) -> Result<Vec<Candle>, DataError> {
-    let mut csv = csv::ReaderBuilder::new()
-        .has_headers(true)
-        .from_reader(reader);
-    let csv_error = |row: usize, source| DataError::Csv {
-        path: path.to_owned(),
-        row,
-        source,
-    };
+    let mut csv = csv::ReaderBuilder::new().has_headers(true).from_reader(reader);
+    let csv_error = |row: usize, source| DataError::Csv { path: path.to_owned(), row, source };
     let header = csv.headers().map_err(|source| csv_error(0, source))?;
     if header.iter().ne(HEADER) {
-        let got: String = header
-            .iter()
-            .collect::<Vec<_>>()
-            .join(",")
-            .chars()
-            .take(200)
-            .collect();
-        return Err(DataError::Header {
-            path: path.to_owned(),
-            got,
-        });
+        let got: String = header.iter().collect::<Vec<_>>().join(",").chars().take(200).collect();
+        return Err(DataError::Header { path: path.to_owned(), got });
     }
     let mut candles: Vec<Candle> = Vec::new();
     let mut record = csv::StringRecord::new();
     loop {
         let row = candles.len() + 1;
-        if !csv
-            .read_record(&mut record)
-            .map_err(|source| csv_error(row, source))?
-        {
+        if !csv.read_record(&mut record).map_err(|source| csv_error(row, source))? {
             break;
         }
         let candle = parse_row(&record, path, row)?;
-        candle
-            .validate(interval)
-            .map_err(|source| DataError::Candle {
-                path: path.to_owned(),
-                row,
-                source,
-            })?;
+        candle.validate(interval).map_err(|source| DataError::Candle {
+            path: path.to_owned(),
+            row,
+            source,
+        })?;
         if let Some(previous) = candles.last()
             && candle.open_time_ms <= previous.open_time_ms
         {
@@ -179,18 +156,12 @@ fn read_rows(reader: impl Read, path: &Path, interval: Interval) -> Result<Vec<C
             });
         }
         if row > MAX_ROWS {
-            return Err(DataError::Rows {
-                path: path.to_owned(),
-                rows: row,
-            });
+            return Err(DataError::Rows { path: path.to_owned(), rows: row });
         }
         candles.push(candle);
     }
     if candles.is_empty() {
-        return Err(DataError::Rows {
-            path: path.to_owned(),
-            rows: 0,
-        });
+        return Err(DataError::Rows { path: path.to_owned(), rows: 0 });
     }
     Ok(candles)
 }
@@ -239,39 +210,18 @@ mod tests {
         gzip.write_all(GOOD.as_bytes()).unwrap();
         let bytes = gzip.finish().unwrap();
         assert_eq!(read(&bytes).unwrap(), plain);
-        assert!(matches!(
-            read(&bytes[..bytes.len() / 2]),
-            Err(DataError::Csv { .. })
-        ));
+        assert!(matches!(read(&bytes[..bytes.len() / 2]), Err(DataError::Csv { .. })));
     }
 
     #[test]
     fn every_broken_rule_has_its_error() {
         let with = |row: &str| read(format!("{GOOD}{row}\n").as_bytes());
-        assert!(matches!(
-            with("900000,1,1,1,1,1"),
-            Err(DataError::Order { row: 3, .. })
-        ));
-        assert!(matches!(
-            with("900001,1,1,1,1,1"),
-            Err(DataError::Candle { row: 3, .. })
-        ));
-        assert!(matches!(
-            with("1200000,1,1,1,NaN,1"),
-            Err(DataError::Candle { .. })
-        ));
-        assert!(matches!(
-            with("1200000,1,1,1,inf,1"),
-            Err(DataError::Candle { .. })
-        ));
-        assert!(matches!(
-            with("1200000,x,1,1,1,1"),
-            Err(DataError::Number { column: "open", .. })
-        ));
-        assert!(matches!(
-            with("1200000,1,1,1,1"),
-            Err(DataError::Csv { row: 3, .. })
-        ));
+        assert!(matches!(with("900000,1,1,1,1,1"), Err(DataError::Order { row: 3, .. })));
+        assert!(matches!(with("900001,1,1,1,1,1"), Err(DataError::Candle { row: 3, .. })));
+        assert!(matches!(with("1200000,1,1,1,NaN,1"), Err(DataError::Candle { .. })));
+        assert!(matches!(with("1200000,1,1,1,inf,1"), Err(DataError::Candle { .. })));
+        assert!(matches!(with("1200000,x,1,1,1,1"), Err(DataError::Number { column: "open", .. })));
+        assert!(matches!(with("1200000,1,1,1,1"), Err(DataError::Csv { row: 3, .. })));
         assert!(matches!(read(b""), Err(DataError::Header { .. })));
         assert!(matches!(read(b"a,b\n1,2\n"), Err(DataError::Header { .. })));
         assert!(matches!(

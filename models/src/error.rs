@@ -92,9 +92,6 @@ pub enum ModelError {
 impl ModelError {
     /// Tells whether the same request may succeed later without a change of configuration.
     pub const fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::ShortWindow { .. } | Self::Candle(_) | Self::Gap { .. }
-        )
+        matches!(self, Self::ShortWindow { .. } | Self::Candle(_) | Self::Gap { .. })
     }
 }

@@ -116,19 +116,14 @@ pub fn write_window(
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "clipped to ±8, f32 keeps seven digits"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "clipped to ±8, f32 keeps seven digits")]
 fn clip(value: f64) -> f32 {
     value.clamp(-CLIP, CLIP) as f32
 }
 
 /// The log return of a candle; the oldest one, whose predecessor is unknown, against its own open.
 fn log_return(window: &[Candle], index: usize) -> f64 {
-    let before = index
-        .checked_sub(1)
-        .map_or(window[index].open, |previous| window[previous].close);
+    let before = index.checked_sub(1).map_or(window[index].open, |previous| window[previous].close);
     (window[index].close / before).ln()
 }
 
@@ -137,11 +132,7 @@ fn log_range(candle: &Candle) -> f64 {
 }
 
 fn mean_log_volume(window: &[Candle]) -> f64 {
-    window
-        .iter()
-        .map(|candle| candle.volume.ln_1p())
-        .sum::<f64>()
-        / window.len().max(1) as f64
+    window.iter().map(|candle| candle.volume.ln_1p()).sum::<f64>() / window.len().max(1) as f64
 }
 
 /// Running mean and variance (Welford's form, which does not cancel).
@@ -165,11 +156,7 @@ impl Moments {
     }
 
     fn std(&self) -> f64 {
-        if self.count > 0.0 {
-            (self.squares / self.count).sqrt()
-        } else {
-            0.0
-        }
+        if self.count > 0.0 { (self.squares / self.count).sqrt() } else { 0.0 }
     }
 }
 
@@ -188,15 +175,9 @@ mod tests {
 
     fn features(window: &[Candle], patch: usize) -> Vec<Vec<f32>> {
         let mut rows = vec![vec![f32::NAN; step_width(patch)]; window.len() / patch];
-        write_window(
-            window,
-            patch,
-            Interval::FIVE_MINUTES,
-            &UNITS,
-            |step, feature, value| {
-                rows[step][feature] = value;
-            },
-        );
+        write_window(window, patch, Interval::FIVE_MINUTES, &UNITS, |step, feature, value| {
+            rows[step][feature] = value;
+        });
         rows
     }
 

@@ -56,10 +56,7 @@ pub fn load(spec: &ModelSpec) -> Result<Box<dyn Forecaster>, ModelError> {
             };
             let model = Checkpoint::load(directory)
                 .and_then(|checkpoint| CheckpointForecaster::new(&name, &checkpoint))
-                .map_err(|source| ModelError::Checkpoint {
-                    model: name,
-                    source,
-                })?;
+                .map_err(|source| ModelError::Checkpoint { model: name, source })?;
             Box::new(Checked(model))
         }
     })
@@ -70,26 +67,16 @@ pub fn load(spec: &ModelSpec) -> Result<Box<dyn Forecaster>, ModelError> {
 ///
 /// # Errors
 /// [`CheckpointError::Io`] when `directory` cannot be listed.
-#[expect(
-    clippy::type_complexity,
-    reason = "a list of name and result needs no type of its own"
-)]
+#[expect(clippy::type_complexity, reason = "a list of name and result needs no type of its own")]
 pub fn list_checkpoints(
     directory: &Path,
 ) -> Result<Vec<(String, Result<CheckpointConfig, CheckpointError>)>, CheckpointError> {
-    let io_error = |source| CheckpointError::Io {
-        path: directory.to_owned(),
-        source,
-    };
+    let io_error = |source| CheckpointError::Io { path: directory.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(io_error)? {
         let path = entry.map_err(io_error)?.path();
         if path.is_dir() {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             found.push((name, CheckpointConfig::read(&path)));
         }
     }
@@ -117,12 +104,7 @@ impl CheckpointForecaster {
         config.validate()?;
         let network = FrozenNetwork::new(&checkpoint.network, &config.network)?;
         let features = vec![0.0; config.network.steps() * config.network.features()];
-        Ok(Self {
-            name: name.into(),
-            network,
-            config,
-            features,
-        })
+        Ok(Self { name: name.into(), network, config, features })
     }
 
     /// Returns the configuration of the checkpoint.
@@ -156,25 +138,13 @@ impl Forecaster for CheckpointForecaster {
         let width = config.network.features();
         let features = &mut self.features;
         let scaling = &config.scaling;
-        write_window(
-            window,
-            config.network.patch,
-            input.interval,
-            scaling,
-            |step, at, value| {
-                features[step * width + at] = value;
-            },
-        );
+        write_window(window, config.network.patch, input.interval, scaling, |step, at, value| {
+            features[step * width + at] = value;
+        });
         let unit = scaling.target_std * config.shrink;
-        let corrections = self
-            .network
-            .forward(features)
-            .map(|output| f64::from(output) * unit);
+        let corrections = self.network.forward(features).map(|output| f64::from(output) * unit);
         let last = input.last_close();
         let closes = interpolate(&corrections, input.horizon)?;
-        Ok(closes
-            .into_iter()
-            .map(|correction| last * correction.exp())
-            .collect())
+        Ok(closes.into_iter().map(|correction| last * correction.exp()).collect())
     }
 }

@@ -91,18 +91,10 @@ impl FrozenNetwork {
             for (sum, more) in bias.iter_mut().zip(&second_bias) {
                 *sum += more;
             }
-            layers.push(FrozenLayer {
-                inputs,
-                from_input,
-                from_state,
-                bias,
-            });
+            layers.push(FrozenLayer { inputs, from_input, from_state, bias });
         }
         let (head, head_bias) = weights_of(&network.head, "head", units, OUTPUT_POINTS)?;
-        let fresh = LayerState {
-            hidden: vec![0.0; units],
-            cell: vec![0.0; units],
-        };
+        let fresh = LayerState { hidden: vec![0.0; units], cell: vec![0.0; units] };
         Ok(Self {
             units,
             states: vec![fresh; layers.len()],
@@ -183,36 +175,20 @@ fn weights_of(
 ) -> Result<(Vec<f32>, Vec<f32>), FreezeError> {
     let read = |values: Result<Vec<f32>, String>, part: &str, want: usize| {
         let tensor = format!("{name}.{part}");
-        let values = values.map_err(|reason| FreezeError::Read {
-            tensor: tensor.clone(),
-            reason,
-        })?;
+        let values =
+            values.map_err(|reason| FreezeError::Read { tensor: tensor.clone(), reason })?;
         if values.len() != want {
-            return Err(FreezeError::Shape {
-                tensor,
-                got: values.len(),
-                want,
-            });
+            return Err(FreezeError::Shape { tensor, got: values.len(), want });
         }
         if values.iter().any(|value| !value.is_finite()) {
             return Err(FreezeError::NotFinite { tensor });
         }
         Ok(values)
     };
-    let weight = linear
-        .weight
-        .val()
-        .try_into_vec_as::<f32>()
-        .map_err(|e| e.to_string());
+    let weight = linear.weight.val().try_into_vec_as::<f32>().map_err(|e| e.to_string());
     let bias = match &linear.bias {
-        Some(bias) => bias
-            .val()
-            .try_into_vec_as::<f32>()
-            .map_err(|e| e.to_string()),
+        Some(bias) => bias.val().try_into_vec_as::<f32>().map_err(|e| e.to_string()),
         None => Ok(vec![0.0; outputs]),
     };
-    Ok((
-        read(weight, "weight", inputs * outputs)?,
-        read(bias, "bias", outputs)?,
-    ))
+    Ok((read(weight, "weight", inputs * outputs)?, read(bias, "bias", outputs)?))
 }

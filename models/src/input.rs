@@ -52,11 +52,7 @@ impl ModelInput {
         let got = self.candles.len();
         let need = need.max(1);
         let Some(first) = got.checked_sub(need) else {
-            return Err(ModelError::ShortWindow {
-                model: model.to_owned(),
-                need,
-                got,
-            });
+            return Err(ModelError::ShortWindow { model: model.to_owned(), need, got });
         };
         let window = &self.candles[first..];
         check_window(window, self.interval, self.start_ms)?;
@@ -76,10 +72,7 @@ fn check_window(window: &[Candle], interval: Interval, end_ms: i64) -> Result<()
         candle.validate(interval)?;
         expected_ms = expected_ms.saturating_sub(interval.as_ms());
         if candle.open_time_ms != expected_ms {
-            return Err(ModelError::Gap {
-                expected_ms,
-                found_ms: candle.open_time_ms,
-            });
+            return Err(ModelError::Gap { expected_ms, found_ms: candle.open_time_ms });
         }
     }
     Ok(())
@@ -100,11 +93,7 @@ pub fn check_output(model: &str, closes: &[f64], horizon: usize) -> Result<(), M
     let is_bad = |value: &f64| !value.is_finite() || *value <= 0.0;
     if let Some(index) = closes.iter().position(is_bad) {
         let value = closes[index];
-        return Err(ModelError::OutputValue {
-            model: model.to_owned(),
-            index,
-            value,
-        });
+        return Err(ModelError::OutputValue { model: model.to_owned(), index, value });
     }
     Ok(())
 }
@@ -146,23 +135,14 @@ pub(crate) mod tests {
                 trade_count: None,
             })
             .collect();
-        ModelInput {
-            stream: StreamId("BTCUSD-5m".into()),
-            start_ms,
-            interval,
-            horizon,
-            candles,
-        }
+        ModelInput { stream: StreamId("BTCUSD-5m".into()), start_ms, interval, horizon, candles }
     }
 
     #[test]
     fn a_sound_window_is_accepted_and_cut_to_the_newest_candles() {
         let input = input_of(&[1.0, 2.0, 3.0], 5);
         let window = input.window("m", 2).unwrap();
-        assert_eq!(
-            window.iter().map(|c| c.close).collect::<Vec<_>>(),
-            [2.0, 3.0]
-        );
+        assert_eq!(window.iter().map(|c| c.close).collect::<Vec<_>>(), [2.0, 3.0]);
     }
 
     #[test]
@@ -171,51 +151,24 @@ pub(crate) mod tests {
         let change = |edit: fn(&mut Vec<Candle>)| {
             let mut candles = sound.candles.to_vec();
             edit(&mut candles);
-            let input = ModelInput {
-                candles: candles.into(),
-                ..sound.clone()
-            };
+            let input = ModelInput { candles: candles.into(), ..sound.clone() };
             input.window("m", 2).map(<[Candle]>::len)
         };
-        assert!(matches!(
-            change(|c| c.truncate(1)),
-            Err(ModelError::ShortWindow { .. })
-        ));
-        assert!(matches!(
-            change(|c| c.truncate(2)),
-            Err(ModelError::Gap { .. })
-        ));
+        assert!(matches!(change(|c| c.truncate(1)), Err(ModelError::ShortWindow { .. })));
+        assert!(matches!(change(|c| c.truncate(2)), Err(ModelError::Gap { .. })));
         assert!(matches!(
             change(|c| {
                 c.remove(1);
             }),
             Err(ModelError::Gap { .. })
         ));
-        assert!(matches!(
-            change(|c| c.swap(1, 2)),
-            Err(ModelError::Gap { .. })
-        ));
-        assert!(matches!(
-            change(|c| c[2].close = f64::NAN),
-            Err(ModelError::Candle(_))
-        ));
-        assert!(matches!(
-            change(|c| c[1].low = -1.0),
-            Err(ModelError::Candle(_))
-        ));
-        let late = ModelInput {
-            start_ms: sound.start_ms + 300_000,
-            ..sound.clone()
-        };
+        assert!(matches!(change(|c| c.swap(1, 2)), Err(ModelError::Gap { .. })));
+        assert!(matches!(change(|c| c[2].close = f64::NAN), Err(ModelError::Candle(_))));
+        assert!(matches!(change(|c| c[1].low = -1.0), Err(ModelError::Candle(_))));
+        let late = ModelInput { start_ms: sound.start_ms + 300_000, ..sound.clone() };
         assert!(matches!(late.window("m", 1), Err(ModelError::Gap { .. })));
-        let endless = ModelInput {
-            horizon: usize::MAX,
-            ..sound.clone()
-        };
-        assert!(matches!(
-            endless.window("m", 1),
-            Err(ModelError::Horizon { .. })
-        ));
+        let endless = ModelInput { horizon: usize::MAX, ..sound.clone() };
+        assert!(matches!(endless.window("m", 1), Err(ModelError::Horizon { .. })));
     }
 
     #[test]
@@ -232,20 +185,10 @@ pub(crate) mod tests {
         let input = input_of(&[1.0], 2);
         let answer = |values: &[f64]| Checked(Fixed(values.to_vec())).forecast(&input);
         assert_eq!(answer(&[1.0, 2.0]).unwrap(), [1.0, 2.0]);
-        assert!(matches!(
-            answer(&[1.0]),
-            Err(ModelError::OutputLength {
-                got: 1,
-                want: 2,
-                ..
-            })
-        ));
+        assert!(matches!(answer(&[1.0]), Err(ModelError::OutputLength { got: 1, want: 2, .. })));
         for bad in [f64::NAN, f64::INFINITY, 0.0, -1.0] {
             let refused = answer(&[1.0, bad]);
-            assert!(
-                matches!(refused, Err(ModelError::OutputValue { index: 1, .. })),
-                "{bad}"
-            );
+            assert!(matches!(refused, Err(ModelError::OutputValue { index: 1, .. })), "{bad}");
         }
     }
 }

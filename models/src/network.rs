@@ -61,13 +61,7 @@ pub enum NetworkConfigError {
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self {
-            lookback: 500,
-            patch: 4,
-            hidden: 32,
-            layers: 2,
-            dropout: 0.2,
-        }
+        Self { lookback: 500, patch: 4, hidden: 32, layers: 1, dropout: 0.2 }
     }
 }
 
@@ -85,11 +79,7 @@ impl NetworkConfig {
         ];
         for (key, value, allowed, range) in ranges {
             if !allowed.contains(&value) {
-                return Err(NetworkConfigError::Range {
-                    key,
-                    value: value as f64,
-                    range,
-                });
+                return Err(NetworkConfigError::Range { key, value: value as f64, range });
             }
         }
         if !(0.0..1.0).contains(&self.dropout) {
@@ -115,11 +105,7 @@ impl NetworkConfig {
 
     /// Returns the number of inputs of layer `index`.
     pub(crate) const fn layer_inputs(&self, index: usize) -> usize {
-        if index == 0 {
-            self.features()
-        } else {
-            self.hidden
-        }
+        if index == 0 { self.features() } else { self.hidden }
     }
 
     /// Returns the number of weights.
@@ -152,10 +138,7 @@ impl LstmState {
     /// Creates the state before the first step.
     pub fn zeros(batch: usize, units: usize, device: &Device) -> Self {
         let zeros = Tensor::zeros([batch, units], device);
-        Self {
-            hidden: zeros.clone(),
-            cell: zeros,
-        }
+        Self { hidden: zeros.clone(), cell: zeros }
     }
 }
 
@@ -194,9 +177,7 @@ impl LstmNetwork {
         let units = config.hidden;
         let bound = 1.0 / (units as f32).sqrt();
         let mut uniform = |count: usize| -> Vec<f32> {
-            (0..count)
-                .map(|_| random.random_range(-bound..bound))
-                .collect()
+            (0..count).map(|_| random.random_range(-bound..bound)).collect()
         };
         let layers = (0..config.layers)
             .map(|index| {
@@ -214,12 +195,8 @@ impl LstmNetwork {
                 }
             })
             .collect();
-        let head = linear(
-            vec![0.0; units * OUTPUT_POINTS],
-            vec![0.0; OUTPUT_POINTS],
-            units,
-            device,
-        );
+        let head =
+            linear(vec![0.0; units * OUTPUT_POINTS], vec![0.0; OUTPUT_POINTS], units, device);
         Self { layers, head }
     }
 
@@ -231,16 +208,11 @@ impl LstmNetwork {
     pub fn forward(&self, steps: Vec<Tensor<2>>, masks: Option<&[Tensor<2>]>) -> Tensor<2> {
         let units = self.head.weight.dims()[0];
         let Some([batch, _]) = steps.first().map(Tensor::dims) else {
-            return self
-                .head
-                .forward(Tensor::zeros([1, units], &self.head.weight.val().device()));
+            return self.head.forward(Tensor::zeros([1, units], &self.head.weight.val().device()));
         };
         let device = steps[0].device();
-        let mut states: Vec<LstmState> = self
-            .layers
-            .iter()
-            .map(|_| LstmState::zeros(batch, units, &device))
-            .collect();
+        let mut states: Vec<LstmState> =
+            self.layers.iter().map(|_| LstmState::zeros(batch, units, &device)).collect();
         let mut output = states[0].hidden.clone();
         for step in steps {
             let mut input = step; // [B, F], then [B, H]
@@ -285,13 +257,7 @@ pub(crate) fn dropout_masks(
     let masks = (0..config.layers)
         .map(|_| {
             let mask: Vec<f32> = (0..batch * config.hidden)
-                .map(|_| {
-                    if random.random_bool(config.dropout) {
-                        0.0
-                    } else {
-                        kept
-                    }
-                })
+                .map(|_| if random.random_bool(config.dropout) { 0.0 } else { kept })
                 .collect();
             Tensor::from_data(TensorData::new(mask, [batch, config.hidden]), device)
         })

@@ -13,21 +13,14 @@ use crate::sparse::OUTPUT_POINTS;
 const TOLERANCE: f64 = 1e-5;
 
 fn config(lookback: usize, patch: usize, hidden: usize, layers: usize) -> NetworkConfig {
-    NetworkConfig {
-        lookback,
-        patch,
-        hidden,
-        layers,
-        dropout: 0.0,
-    }
+    NetworkConfig { lookback, patch, hidden, layers, dropout: 0.0 }
 }
 
 /// A network whose head is random too, so that outputs and gradients are not zero.
 fn network(config: &NetworkConfig, random: &mut StdRng, device: &Device) -> LstmNetwork {
     let mut network = LstmNetwork::new(config, random, device);
-    let values: Vec<f32> = (0..config.hidden * OUTPUT_POINTS)
-        .map(|_| random.random_range(-0.5..0.5))
-        .collect();
+    let values: Vec<f32> =
+        (0..config.hidden * OUTPUT_POINTS).map(|_| random.random_range(-0.5..0.5)).collect();
     let shape = [config.hidden, OUTPUT_POINTS];
     network.head.weight = Param::from_data(TensorData::new(values, shape), device);
     network
@@ -44,19 +37,11 @@ struct Reference {
 fn rows(tensor: Tensor<2>) -> Vec<Vec<f64>> {
     let [_, columns] = tensor.dims();
     let values = tensor.try_into_vec_as::<f32>().unwrap();
-    values
-        .chunks(columns)
-        .map(|row| row.iter().map(|v| f64::from(*v)).collect())
-        .collect()
+    values.chunks(columns).map(|row| row.iter().map(|v| f64::from(*v)).collect()).collect()
 }
 
 fn column(tensor: Tensor<1>) -> Vec<f64> {
-    tensor
-        .try_into_vec_as::<f32>()
-        .unwrap()
-        .into_iter()
-        .map(f64::from)
-        .collect()
+    tensor.try_into_vec_as::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
 impl Reference {
@@ -109,11 +94,7 @@ impl Reference {
         let last = &sequence[sequence.len() - 1];
         (0..OUTPUT_POINTS)
             .map(|point| {
-                let sum: f64 = last
-                    .iter()
-                    .zip(&self.head)
-                    .map(|(h, row)| h * row[point])
-                    .sum();
+                let sum: f64 = last.iter().zip(&self.head).map(|(h, row)| h * row[point]).sum();
                 sum + self.head_bias[point]
             })
             .collect()
@@ -122,19 +103,12 @@ impl Reference {
 
 fn random_steps(config: &NetworkConfig, random: &mut StdRng) -> Vec<Vec<f32>> {
     (0..config.steps())
-        .map(|_| {
-            (0..config.features())
-                .map(|_| random.random_range(-2.0..2.0))
-                .collect()
-        })
+        .map(|_| (0..config.features()).map(|_| random.random_range(-2.0..2.0)).collect())
         .collect()
 }
 
 fn widen(steps: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    steps
-        .iter()
-        .map(|row| row.iter().map(|value| f64::from(*value)).collect())
-        .collect()
+    steps.iter().map(|row| row.iter().map(|value| f64::from(*value)).collect()).collect()
 }
 
 /// T leaves `[B, F]` from B windows.
@@ -151,40 +125,23 @@ fn leaves(windows: &[Vec<Vec<f32>>], device: &Device) -> Vec<Tensor<2>> {
 #[test]
 fn module_and_frozen_copy_agree_with_the_f64_reference() {
     // Odd sizes on purpose: nothing may depend on a multiple of a vector's width.
-    let shapes = [
-        (8, 1, 5, 1),
-        (12, 3, 17, 2),
-        (500, 4, 32, 2),
-        (60, 4, 33, 3),
-    ];
+    let shapes = [(8, 1, 5, 1), (12, 3, 17, 2), (500, 4, 32, 2), (60, 4, 33, 3)];
     for (seed, (lookback, patch, hidden, layers)) in (1..).zip(shapes) {
         let config = config(lookback, patch, hidden, layers);
         let mut random = StdRng::seed_from_u64(seed);
         let network = network(&config, &mut random, &Device::flex());
         let mut frozen = FrozenNetwork::new(&network, &config).unwrap();
         let reference = Reference::new(&network);
-        let windows = [
-            random_steps(&config, &mut random),
-            random_steps(&config, &mut random),
-        ];
+        let windows = [random_steps(&config, &mut random), random_steps(&config, &mut random)];
         let outputs = rows(network.forward(leaves(&windows, &Device::flex()), None));
         for (window, module) in windows.iter().zip(outputs) {
             let exact = reference.forward(&widen(window));
             let flat: Vec<f32> = window.iter().flatten().copied().collect();
             let packed = frozen.forward(&flat);
-            assert!(
-                exact.iter().any(|value| value.abs() > 0.01),
-                "a test of nothing"
-            );
+            assert!(exact.iter().any(|value| value.abs() > 0.01), "a test of nothing");
             for (index, exact) in exact.iter().enumerate() {
-                assert!(
-                    (module[index] - exact).abs() < TOLERANCE,
-                    "module {config:?}"
-                );
-                assert!(
-                    (f64::from(packed[index]) - exact).abs() < TOLERANCE,
-                    "frozen {config:?}"
-                );
+                assert!((module[index] - exact).abs() < TOLERANCE, "module {config:?}");
+                assert!((f64::from(packed[index]) - exact).abs() < TOLERANCE, "frozen {config:?}");
             }
         }
     }
@@ -196,19 +153,10 @@ fn gradients_agree_with_differences_of_the_reference() {
     let mut random = StdRng::seed_from_u64(7);
     let device = Device::flex().autodiff();
     let network = network(&config, &mut random, &device);
-    let windows = [
-        random_steps(&config, &mut random),
-        random_steps(&config, &mut random),
-    ];
-    let gradients = network
-        .forward(leaves(&windows, &device), None)
-        .sum()
-        .backward();
+    let windows = [random_steps(&config, &mut random), random_steps(&config, &mut random)];
+    let gradients = network.forward(leaves(&windows, &device), None).sum().backward();
     let sum = |reference: &Reference| -> f64 {
-        windows
-            .iter()
-            .flat_map(|window| reference.forward(&widen(window)))
-            .sum()
+        windows.iter().flat_map(|window| reference.forward(&widen(window))).sum()
     };
     let mut checked = 0;
     for (index, layer) in network.layers.iter().enumerate() {
@@ -231,10 +179,7 @@ fn gradients_agree_with_differences_of_the_reference() {
             }
         }
     }
-    assert_eq!(
-        checked,
-        (config.features() + 3 * config.hidden) * GATES * config.hidden
-    );
+    assert_eq!(checked, (config.features() + 3 * config.hidden) * GATES * config.hidden);
 }
 
 #[test]
@@ -265,30 +210,13 @@ fn a_frozen_network_forgets_the_window_before() {
 fn weights_that_are_not_finite_or_do_not_fit_are_refused() {
     let config = config(8, 2, 5, 2);
     let mut network = LstmNetwork::new(&config, &mut StdRng::seed_from_u64(1), &Device::flex());
-    let wider = NetworkConfig {
-        hidden: 6,
-        ..config.clone()
-    };
-    assert!(matches!(
-        FrozenNetwork::new(&network, &wider),
-        Err(FreezeError::Shape { .. })
-    ));
-    let deeper = NetworkConfig {
-        layers: 3,
-        ..config.clone()
-    };
-    assert!(matches!(
-        FrozenNetwork::new(&network, &deeper),
-        Err(FreezeError::Shape { .. })
-    ));
+    let wider = NetworkConfig { hidden: 6, ..config.clone() };
+    assert!(matches!(FrozenNetwork::new(&network, &wider), Err(FreezeError::Shape { .. })));
+    let deeper = NetworkConfig { layers: 3, ..config.clone() };
+    assert!(matches!(FrozenNetwork::new(&network, &deeper), Err(FreezeError::Shape { .. })));
     network.head.weight = network.head.weight.map(|weight| weight * f32::NAN);
     let refused = FrozenNetwork::new(&network, &config);
-    assert_eq!(
-        refused.unwrap_err(),
-        FreezeError::NotFinite {
-            tensor: "head.weight".into()
-        }
-    );
+    assert_eq!(refused.unwrap_err(), FreezeError::NotFinite { tensor: "head.weight".into() });
 }
 
 #[test]
@@ -299,53 +227,11 @@ fn every_bad_architecture_names_its_key() {
         NetworkConfigError::Range { key, .. } => key,
         NetworkConfigError::Patches { .. } => "patches",
     };
-    assert_eq!(
-        key_of(NetworkConfig {
-            lookback: 0,
-            ..good.clone()
-        }),
-        "lookback"
-    );
-    assert_eq!(
-        key_of(NetworkConfig {
-            patch: 0,
-            ..good.clone()
-        }),
-        "patch"
-    );
-    assert_eq!(
-        key_of(NetworkConfig {
-            hidden: 5000,
-            ..good.clone()
-        }),
-        "hidden"
-    );
-    assert_eq!(
-        key_of(NetworkConfig {
-            layers: 0,
-            ..good.clone()
-        }),
-        "layers"
-    );
-    assert_eq!(
-        key_of(NetworkConfig {
-            dropout: 1.0,
-            ..good.clone()
-        }),
-        "dropout"
-    );
-    assert_eq!(
-        key_of(NetworkConfig {
-            dropout: f64::NAN,
-            ..good.clone()
-        }),
-        "dropout"
-    );
-    assert_eq!(
-        key_of(NetworkConfig {
-            lookback: 501,
-            ..good
-        }),
-        "patches"
-    );
+    assert_eq!(key_of(NetworkConfig { lookback: 0, ..good.clone() }), "lookback");
+    assert_eq!(key_of(NetworkConfig { patch: 0, ..good.clone() }), "patch");
+    assert_eq!(key_of(NetworkConfig { hidden: 5000, ..good.clone() }), "hidden");
+    assert_eq!(key_of(NetworkConfig { layers: 0, ..good.clone() }), "layers");
+    assert_eq!(key_of(NetworkConfig { dropout: 1.0, ..good.clone() }), "dropout");
+    assert_eq!(key_of(NetworkConfig { dropout: f64::NAN, ..good.clone() }), "dropout");
+    assert_eq!(key_of(NetworkConfig { lookback: 501, ..good }), "patches");
 }

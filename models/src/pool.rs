@@ -34,10 +34,7 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self {
-            workers: 1,
-            queue: 16,
-        }
+        Self { workers: 1, queue: 16 }
     }
 }
 
@@ -179,16 +176,11 @@ impl ModelPool {
                 return Err(PoolStartError::Config { key, value, range });
             }
         }
-        let models = (0..config.workers)
-            .map(|_| factory())
-            .collect::<Result<Vec<_>, ModelError>>()?;
+        let models =
+            (0..config.workers).map(|_| factory()).collect::<Result<Vec<_>, ModelError>>()?;
         let shared = Arc::new(Shared::default());
         // Dropping the pool on an early return closes the queue, which ends the threads.
-        let mut pool = Self {
-            shared,
-            threads: Vec::with_capacity(config.workers),
-            config,
-        };
+        let mut pool = Self { shared, threads: Vec::with_capacity(config.workers), config };
         for (index, model) in models.into_iter().enumerate() {
             let worker = Worker {
                 shared: Arc::clone(&pool.shared),
@@ -261,9 +253,7 @@ impl ModelPool {
         if queue.jobs.len() >= self.config.queue {
             drop(queue);
             self.shared.shed.fetch_add(1, Ordering::Relaxed);
-            return Err(PoolError::Busy {
-                queue: self.config.queue,
-            });
+            return Err(PoolError::Busy { queue: self.config.queue });
         }
         queue.jobs.push_back(Job { input, reply });
         drop(queue);
@@ -280,9 +270,7 @@ impl Drop for ModelPool {
 
 impl fmt::Debug for ModelPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ModelPool")
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        f.debug_struct("ModelPool").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 
@@ -315,10 +303,7 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            queue = self
-                .work
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -344,10 +329,7 @@ impl Worker {
             };
             counter.fetch_add(1, Ordering::Relaxed);
             if reply.send(answer).is_err() {
-                debug!(
-                    start_ms = input.start_ms,
-                    "forecast finished after its caller had gone"
-                );
+                debug!(start_ms = input.start_ms, "forecast finished after its caller had gone");
             }
             if self.model.is_none()
                 && let Err(error) = self.rebuild()

@@ -29,17 +29,10 @@ impl Forecaster for Scripted {
     }
 
     fn forecast(&mut self, input: &ModelInput) -> Result<Vec<f64>, ModelError> {
-        self.order
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(input.start_ms);
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).push(input.start_ms);
         let script = input.last_close();
         if script == WAIT {
-            self.gate
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .recv()
-                .unwrap();
+            self.gate.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap();
         }
         assert!(script != PANIC, "scripted panic");
         let length = if script == SHORT { 1 } else { input.horizon };
@@ -62,19 +55,11 @@ fn bench(workers: usize, queue: usize) -> Bench {
         let (order, built) = (Arc::clone(&order), Arc::clone(&built));
         Arc::new(move || {
             built.fetch_add(1, Ordering::SeqCst);
-            Ok(Box::new(Scripted {
-                gate: Arc::clone(&gate),
-                order: Arc::clone(&order),
-            }))
+            Ok(Box::new(Scripted { gate: Arc::clone(&gate), order: Arc::clone(&order) }))
         })
     };
     let pool = ModelPool::spawn(PoolConfig { workers, queue }, factory).unwrap();
-    Bench {
-        pool: Arc::new(pool),
-        open,
-        order,
-        built,
-    }
+    Bench { pool: Arc::new(pool), open, order, built }
 }
 
 fn ask(script: f64) -> ModelInput {
@@ -104,25 +89,13 @@ impl Bench {
 #[tokio::test]
 async fn a_forecast_comes_back_checked() {
     let bench = bench(2, 4);
-    assert_eq!(
-        bench.pool.forecast(ask(GOOD), PATIENCE).await.unwrap(),
-        [GOOD; 3]
-    );
+    assert_eq!(bench.pool.forecast(ask(GOOD), PATIENCE).await.unwrap(), [GOOD; 3]);
     let short = bench.pool.forecast(ask(SHORT), PATIENCE).await;
-    assert!(matches!(
-        short,
-        Err(PoolError::Model(ModelError::OutputLength { .. }))
-    ));
+    assert!(matches!(short, Err(PoolError::Model(ModelError::OutputLength { .. }))));
     let nan = bench.pool.forecast(ask(NAN), PATIENCE).await;
-    assert!(matches!(
-        nan,
-        Err(PoolError::Model(ModelError::OutputValue { .. }))
-    ));
+    assert!(matches!(nan, Err(PoolError::Model(ModelError::OutputValue { .. }))));
     let stats = bench.pool.stats();
-    assert_eq!(
-        (stats.completed, stats.failed, stats.panicked, stats.workers),
-        (1, 2, 0, 2)
-    );
+    assert_eq!((stats.completed, stats.failed, stats.panicked, stats.workers), (1, 2, 0, 2));
 }
 
 #[tokio::test]
@@ -130,14 +103,9 @@ async fn a_panic_costs_its_own_job_and_the_model_is_rebuilt() {
     let bench = bench(1, 4);
     for round in 1..=3 {
         let panicked = bench.pool.forecast(ask(PANIC), PATIENCE).await;
-        let Err(PoolError::Panicked { message }) = panicked else {
-            panic!("{panicked:?}")
-        };
+        let Err(PoolError::Panicked { message }) = panicked else { panic!("{panicked:?}") };
         assert_eq!(message, "scripted panic");
-        assert_eq!(
-            bench.pool.forecast(ask(GOOD), PATIENCE).await.unwrap(),
-            [GOOD; 3]
-        );
+        assert_eq!(bench.pool.forecast(ask(GOOD), PATIENCE).await.unwrap(), [GOOD; 3]);
         assert_eq!(bench.pool.stats().panicked, round);
     }
     assert_eq!(bench.pool.stats().rebuilt, 3);
@@ -160,23 +128,15 @@ async fn a_model_that_cannot_be_rebuilt_at_once_is_rebuilt_later() {
         let built = Arc::clone(&built);
         Arc::new(move || match built.fetch_add(1, Ordering::SeqCst) {
             0 => Ok(Box::new(Bomb)),
-            1 => Err(ModelError::NoCheckpoint {
-                model: "bomb".into(),
-            }),
+            1 => Err(ModelError::NoCheckpoint { model: "bomb".into() }),
             2 => panic!("factory"),
             _ => Ok(Box::new(Last::new("last"))),
         })
     };
     let pool = ModelPool::spawn(PoolConfig::default(), factory).unwrap();
-    assert!(matches!(
-        pool.forecast(ask(GOOD), PATIENCE).await,
-        Err(PoolError::Panicked { .. })
-    ));
+    assert!(matches!(pool.forecast(ask(GOOD), PATIENCE).await, Err(PoolError::Panicked { .. })));
     // The eager rebuild fails, the one for this job panics, the eager one after it succeeds.
-    assert!(matches!(
-        pool.forecast(ask(GOOD), PATIENCE).await,
-        Err(PoolError::Panicked { .. })
-    ));
+    assert!(matches!(pool.forecast(ask(GOOD), PATIENCE).await, Err(PoolError::Panicked { .. })));
     assert_eq!(pool.forecast(ask(GOOD), PATIENCE).await.unwrap(), [GOOD; 3]);
 }
 
@@ -187,9 +147,7 @@ async fn a_full_queue_sheds_and_recovers() {
     let mut waiting = Vec::new();
     for queued in 1..=2 {
         let pool = Arc::clone(&bench.pool);
-        waiting.push(tokio::spawn(async move {
-            pool.forecast(ask(GOOD), PATIENCE).await
-        }));
+        waiting.push(tokio::spawn(async move { pool.forecast(ask(GOOD), PATIENCE).await }));
         bench.until(|stats| stats.queued == queued).await;
     }
     let shed = bench.pool.forecast(ask(GOOD), PATIENCE).await;
@@ -286,18 +244,9 @@ async fn a_dropped_pool_ends_its_threads() {
 fn bad_sizes_and_models_that_do_not_build_stop_the_start() {
     let good: ModelFactory = Arc::new(|| Ok(Box::new(Last::new("last"))));
     for config in [
-        PoolConfig {
-            workers: 0,
-            queue: 1,
-        },
-        PoolConfig {
-            workers: 1,
-            queue: 0,
-        },
-        PoolConfig {
-            workers: 65,
-            queue: 1,
-        },
+        PoolConfig { workers: 0, queue: 1 },
+        PoolConfig { workers: 1, queue: 0 },
+        PoolConfig { workers: 65, queue: 1 },
     ] {
         let refused = ModelPool::spawn(config, Arc::clone(&good)).map(|_| ());
         assert!(matches!(refused, Err(PoolStartError::Config { .. })));

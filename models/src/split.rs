@@ -157,10 +157,7 @@ mod tests {
         };
         let split = walk_forward(&candles, Interval::FIVE_MINUTES, &config);
         assert_eq!(split.validation_from, 70);
-        assert_eq!(
-            (split.training[0], split.training[split.training.len() - 1]),
-            (9, 64)
-        );
+        assert_eq!((split.training[0], split.training[split.training.len() - 1]), (9, 64));
         assert_eq!(split.validation, [70, 75, 80, 85, 90]);
     }
 }

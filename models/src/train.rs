@@ -100,50 +100,18 @@ impl TrainConfig {
             ("epochs", self.epochs, 1..=1_000, "1..=1000"),
             ("patience", self.patience, 1..=1_000, "1..=1000"),
             ("batch", self.batch, 1..=4_096, "1..=4096"),
-            (
-                "training_stride",
-                self.training_stride,
-                1..=10_000,
-                "1..=10000",
-            ),
-            (
-                "validation_stride",
-                self.validation_stride,
-                1..=10_000,
-                "1..=10000",
-            ),
+            ("training_stride", self.training_stride, 1..=10_000, "1..=10000"),
+            ("validation_stride", self.validation_stride, 1..=10_000, "1..=10000"),
         ];
         for (key, value, allowed, range) in counts {
             if !allowed.contains(&value) {
-                return Err(TrainError::Config {
-                    key,
-                    value: value as f64,
-                    range,
-                });
+                return Err(TrainError::Config { key, value: value as f64, range });
             }
         }
         let in_range = [
-            (
-                "learning_rate",
-                self.learning_rate,
-                f64::MIN_POSITIVE,
-                1.0,
-                "0 < x <= 1",
-            ),
-            (
-                "weight_decay",
-                f64::from(self.weight_decay),
-                0.0,
-                1.0,
-                "0..=1",
-            ),
-            (
-                "validation_fraction",
-                self.validation_fraction,
-                0.01,
-                0.5,
-                "0.01..=0.5",
-            ),
+            ("learning_rate", self.learning_rate, f64::MIN_POSITIVE, 1.0, "0 < x <= 1"),
+            ("weight_decay", f64::from(self.weight_decay), 0.0, 1.0, "0..=1"),
+            ("validation_fraction", self.validation_fraction, 0.01, 0.5, "0.01..=0.5"),
         ];
         for (key, value, least, most, range) in in_range {
             if !(least..=most).contains(&value) {
@@ -284,12 +252,8 @@ pub fn train(
     check_candles(candles, config.interval)?;
     let split = split(config, candles)?;
     let network_config = &config.network;
-    let scaling = Scaling::measure(
-        candles,
-        &split.training,
-        network_config.lookback,
-        config.horizon,
-    );
+    let scaling =
+        Scaling::measure(candles, &split.training, network_config.lookback, config.horizon);
     let data = TrainingData::new(config, candles, scaling)?;
 
     let mut random = StdRng::seed_from_u64(config.seed);
@@ -314,10 +278,7 @@ pub fn train(
             let masks = dropout_masks(network_config, windows.len(), &mut random, &device);
             let output = network.forward(data.steps(windows, &device), masks.as_deref());
             let loss = data.loss(output, windows, &device);
-            let value = loss
-                .clone()
-                .try_into_scalar::<f32>()
-                .map_or(f64::NAN, f64::from);
+            let value = loss.clone().try_into_scalar::<f32>().map_or(f64::NAN, f64::from);
             if !value.is_finite() {
                 return Err(TrainError::Diverged { epoch, batch });
             }
@@ -327,14 +288,7 @@ pub fn train(
             seen += windows.len();
             let loss = loss_sum / seen as f64;
             let (epochs, validation_ratio) = (config.epochs, None);
-            progress(TrainProgress {
-                epoch,
-                epochs,
-                batch,
-                batches,
-                loss,
-                validation_ratio,
-            });
+            progress(TrainProgress { epoch, epochs, batch, batches, loss, validation_ratio });
         }
         let loss = loss_sum / seen.max(1) as f64;
         let outcome = validate(&network, config, candles, &split.validation, &scaling)?;
@@ -358,11 +312,7 @@ pub fn train(
         }
     }
     let Some((best_epoch, network, kept)) = best else {
-        return Err(TrainError::Config {
-            key: "epochs",
-            value: 0.0,
-            range: "1..=1000",
-        });
+        return Err(TrainError::Config { key: "epochs", value: 0.0, range: "1..=1000" });
     };
     let open_ms = |index: usize| candles[index].open_time_ms;
     let report = TrainReport {
@@ -403,10 +353,7 @@ fn check_candles(candles: &[Candle], interval: Interval) -> Result<(), TrainErro
     for candle in candles {
         candle.validate(interval)?;
     }
-    match candles
-        .windows(2)
-        .find(|pair| pair[1].open_time_ms <= pair[0].open_time_ms)
-    {
+    match candles.windows(2).find(|pair| pair[1].open_time_ms <= pair[0].open_time_ms) {
         None => Ok(()),
         Some(pair) => Err(TrainError::Order {
             previous_ms: pair[0].open_time_ms,
@@ -446,10 +393,7 @@ struct TrainingData<'a> {
 }
 
 impl<'a> TrainingData<'a> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "weights 0..=1, seven digits are plenty"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "weights 0..=1, seven digits are plenty")]
     fn new(
         config: &'a TrainConfig,
         candles: &'a [Candle],
@@ -496,9 +440,7 @@ impl<'a> TrainingData<'a> {
             let ahead = &self.candles[newest + 1..=newest + horizon];
             #[expect(clippy::cast_possible_truncation, reason = "a few standard deviations")]
             realised.extend(
-                ahead
-                    .iter()
-                    .map(|c| ((c.close / last).ln() / self.scaling.target_std) as f32),
+                ahead.iter().map(|c| ((c.close / last).ln() / self.scaling.target_std) as f32),
             );
         }
         let shape = [windows.len(), horizon];
@@ -514,9 +456,7 @@ impl<'a> TrainingData<'a> {
 
 /// Returns the weight of each step in the loss, the same as in the score, summing to 1.
 fn step_weights(horizon: usize) -> Vec<f64> {
-    let raw: Vec<f64> = (0..horizon)
-        .map(|step| (-WEIGHT_DECAY * step as f64).exp())
-        .collect();
+    let raw: Vec<f64> = (0..horizon).map(|step| (-WEIGHT_DECAY * step as f64).exp()).collect();
     let sum: f64 = raw.iter().sum();
     raw.into_iter().map(|weight| weight / sum).collect()
 }

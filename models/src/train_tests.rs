@@ -20,11 +20,7 @@ fn swinging_market(count: usize, noise: f64, seed: u64) -> Vec<Candle> {
     (0..count)
         .map(|index| {
             let phase = index as f64 / 48.0 * std::f64::consts::TAU;
-            let wobble = if noise > 0.0 {
-                random.random_range(-noise..noise)
-            } else {
-                0.0
-            };
+            let wobble = if noise > 0.0 { random.random_range(-noise..noise) } else { 0.0 };
             let close = 100.0 * (0.02 * phase.sin() + wobble).exp();
             let candle = Candle {
                 open_time_ms: i64::try_from(index).unwrap() * 300_000,
@@ -67,13 +63,7 @@ fn tiny() -> TrainConfig {
     TrainConfig {
         name: "tiny".into(),
         horizon: 20,
-        network: NetworkConfig {
-            lookback: 16,
-            patch: 2,
-            hidden: 8,
-            layers: 1,
-            dropout: 0.0,
-        },
+        network: NetworkConfig { lookback: 16, patch: 2, hidden: 8, layers: 1, dropout: 0.0 },
         epochs: 6,
         batch: 32,
         learning_rate: 1e-2,
@@ -87,9 +77,8 @@ fn tiny() -> TrainConfig {
 fn outputs(checkpoint: &Checkpoint) -> Vec<u32> {
     let network = &checkpoint.config.network;
     let mut frozen = FrozenNetwork::new(&checkpoint.network, network).unwrap();
-    let features: Vec<f32> = (0..network.steps() * network.features())
-        .map(|i| (i as f32 * 0.37).sin())
-        .collect();
+    let features: Vec<f32> =
+        (0..network.steps() * network.features()).map(|i| (i as f32 * 0.37).sin()).collect();
     frozen.forward(&features).map(f32::to_bits).to_vec()
 }
 
@@ -102,14 +91,8 @@ fn training_learns_a_market_that_can_be_learnt() {
     assert!(report.training_loss[0] > 2.0 * report.training_loss[report.epochs_run - 1]);
     assert!(report.validation_ratio < 0.5, "{report:?}");
     assert!(report.shrink > 0.5);
-    assert_eq!(
-        seen.iter().filter(|p| p.validation_ratio.is_some()).count(),
-        report.epochs_run
-    );
-    assert!(
-        seen.iter()
-            .all(|p| p.batch <= p.batches && p.epoch <= p.epochs)
-    );
+    assert_eq!(seen.iter().filter(|p| p.validation_ratio.is_some()).count(), report.epochs_run);
+    assert!(seen.iter().all(|p| p.batch <= p.batches && p.epoch <= p.epochs));
 
     // The same figure through the public door: loaded forecaster, back-test, unseen candles.
     let unseen = swinging_market(1_000, 0.001, 2);
@@ -131,15 +114,9 @@ fn training_learns_a_market_that_can_be_learnt() {
 #[test]
 fn training_on_noise_stays_at_or_near_the_last_close() {
     let candles = random_walk(2_000, 4);
-    let config = TrainConfig {
-        epochs: 2,
-        ..tiny()
-    };
+    let config = TrainConfig { epochs: 2, ..tiny() };
     let (_, report) = train(&config, &candles, &mut |_| ()).unwrap();
-    assert!(
-        report.validation_ratio > 0.95 && report.validation_ratio <= 1.0,
-        "{report:?}"
-    );
+    assert!(report.validation_ratio > 0.95 && report.validation_ratio <= 1.0, "{report:?}");
 }
 
 #[test]
@@ -147,18 +124,11 @@ fn one_seed_gives_the_same_weights_and_another_gives_others() {
     let candles = swinging_market(600, 0.002, 3);
     let config = TrainConfig {
         epochs: 2,
-        network: NetworkConfig {
-            dropout: 0.3,
-            layers: 2,
-            ..tiny().network
-        },
+        network: NetworkConfig { dropout: 0.3, layers: 2, ..tiny().network },
         ..tiny()
     };
     let run = |seed: u64| {
-        let config = TrainConfig {
-            seed,
-            ..config.clone()
-        };
+        let config = TrainConfig { seed, ..config.clone() };
         train(&config, &candles, &mut |_| ()).unwrap()
     };
     let ((first, first_report), (second, second_report)) = (run(5), run(5));
@@ -170,10 +140,7 @@ fn one_seed_gives_the_same_weights_and_another_gives_others() {
 #[test]
 fn candles_after_the_training_span_do_not_change_scaling_or_training_loss() {
     let candles = swinging_market(800, 0.002, 3);
-    let config = TrainConfig {
-        epochs: 1,
-        ..tiny()
-    };
+    let config = TrainConfig { epochs: 1, ..tiny() };
     let mut changed = candles.clone();
     for candle in &mut changed[640..] {
         candle.close *= 3.0;
@@ -185,64 +152,29 @@ fn candles_after_the_training_span_do_not_change_scaling_or_training_loss() {
     assert_eq!(first.config.scaling, second.config.scaling);
     assert_eq!(first_report.training_loss, second_report.training_loss);
     assert_eq!(outputs(&first), outputs(&second));
-    assert_ne!(
-        first_report.validation_ratios,
-        second_report.validation_ratios
-    );
+    assert_ne!(first_report.validation_ratios, second_report.validation_ratios);
 }
 
 #[test]
 fn bad_settings_and_data_are_refused_with_their_reason() {
     let candles = swinging_market(400, 0.0, 1);
     let refused = |config: TrainConfig, candles: &[Candle]| {
-        train(&config, candles, &mut |_| ())
-            .map(|_| ())
-            .unwrap_err()
+        train(&config, candles, &mut |_| ()).map(|_| ()).unwrap_err()
     };
     let key_of = |config: TrainConfig| match refused(config, &candles) {
         TrainError::Config { key, .. } => key,
         other => panic!("{other:?}"),
     };
     assert_eq!(key_of(TrainConfig { batch: 0, ..tiny() }), "batch");
-    assert_eq!(
-        key_of(TrainConfig {
-            horizon: 9,
-            ..tiny()
-        }),
-        "horizon"
-    );
-    assert_eq!(
-        key_of(TrainConfig {
-            learning_rate: f64::NAN,
-            ..tiny()
-        }),
-        "learning_rate"
-    );
-    assert_eq!(
-        key_of(TrainConfig {
-            validation_fraction: 0.9,
-            ..tiny()
-        }),
-        "validation_fraction"
-    );
-    let named = TrainConfig {
-        name: "../escape".into(),
-        ..tiny()
-    };
-    assert!(matches!(
-        refused(named, &candles),
-        TrainError::Checkpoint(_)
-    ));
-    assert!(matches!(
-        refused(tiny(), &candles[..50]),
-        TrainError::TooFewWindows { .. }
-    ));
+    assert_eq!(key_of(TrainConfig { horizon: 9, ..tiny() }), "horizon");
+    assert_eq!(key_of(TrainConfig { learning_rate: f64::NAN, ..tiny() }), "learning_rate");
+    assert_eq!(key_of(TrainConfig { validation_fraction: 0.9, ..tiny() }), "validation_fraction");
+    let named = TrainConfig { name: "../escape".into(), ..tiny() };
+    assert!(matches!(refused(named, &candles), TrainError::Checkpoint(_)));
+    assert!(matches!(refused(tiny(), &candles[..50]), TrainError::TooFewWindows { .. }));
     let mut unsorted = candles.clone();
     unsorted.swap(10, 11);
-    assert!(matches!(
-        refused(tiny(), &unsorted),
-        TrainError::Order { .. }
-    ));
+    assert!(matches!(refused(tiny(), &unsorted), TrainError::Order { .. }));
     let mut broken = candles.clone();
     broken[7].close = f64::INFINITY;
     assert!(matches!(refused(tiny(), &broken), TrainError::Candle(_)));
@@ -251,10 +183,7 @@ fn bad_settings_and_data_are_refused_with_their_reason() {
 #[test]
 fn autodiff_is_off_in_the_network_that_comes_out() {
     let candles = swinging_market(400, 0.001, 1);
-    let config = TrainConfig {
-        epochs: 1,
-        ..tiny()
-    };
+    let config = TrainConfig { epochs: 1, ..tiny() };
     let (checkpoint, _) = train(&config, &candles, &mut |_| ()).unwrap();
     assert!(!checkpoint.network.head.weight.val().is_autodiff());
     assert!(Device::flex().autodiff().is_autodiff());

@@ -40,27 +40,17 @@ pub(crate) fn validate(
     let mut corrections = Vec::with_capacity(windows.len());
     for newest in windows {
         let window = &candles[newest + 1 - architecture.lookback..=*newest];
-        write_window(
-            window,
-            architecture.patch,
-            config.interval,
-            scaling,
-            |step, at, value| {
-                features[step * width + at] = value;
-            },
-        );
-        let outputs = frozen
-            .forward(&features)
-            .map(|value| f64::from(value) * scaling.target_std);
+        write_window(window, architecture.patch, config.interval, scaling, |step, at, value| {
+            features[step * width + at] = value;
+        });
+        let outputs = frozen.forward(&features).map(|value| f64::from(value) * scaling.target_std);
         corrections.push(interpolate(&outputs, config.horizon)?);
     }
     let scores = |shrink: f64| -> Result<Vec<f64>, ScoreError> {
         let score = |(newest, correction): (&usize, &Vec<f64>)| {
             let last = candles[*newest].close;
-            let forecast: Vec<f64> = correction
-                .iter()
-                .map(|value| last * (value * shrink).exp())
-                .collect();
+            let forecast: Vec<f64> =
+                correction.iter().map(|value| last * (value * shrink).exp()).collect();
             let ahead = &candles[newest + 1..=newest + config.horizon];
             let realised: Vec<f64> = ahead.iter().map(|candle| candle.close).collect();
             weighted_rmse(&forecast, &realised)
@@ -69,21 +59,13 @@ pub(crate) fn validate(
     };
     let lag = config.horizon.div_ceil(config.validation_stride) - 1;
     let reference = scores(0.0)?;
-    let mut best = Validation {
-        ratio: 1.0,
-        standard_error: Some(0.0),
-        shrink: 0.0,
-    };
+    let mut best = Validation { ratio: 1.0, standard_error: Some(0.0), shrink: 0.0 };
     for step in 1..=SHRINK_STEPS {
         let shrink = f64::from(step) / f64::from(SHRINK_STEPS);
         let outcome = compare(&scores(shrink)?, &reference, lag);
         if outcome.ratio < best.ratio {
             let (ratio, standard_error) = (outcome.ratio, outcome.standard_error);
-            best = Validation {
-                ratio,
-                standard_error,
-                shrink,
-            };
+            best = Validation { ratio, standard_error, shrink };
         }
     }
     Ok(best)

@@ -60,7 +60,9 @@ async fn online(config: &Config) -> Option<Vec<String>> {
     if let Err(start) = key(config) {
         faults.push(format!("wallet: {start}"));
     }
-    for (name, address) in [("miner.listen", config.miner.listen), ("http.listen", config.http.listen)] {
+    for (name, address) in
+        [("miner.listen", config.miner.listen), ("http.listen", config.http.listen)]
+    {
         if let Err(error) = TcpListener::bind(address) {
             faults.push(format!("{name}: {address} cannot be bound: {error}"));
         }

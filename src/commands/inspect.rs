@@ -54,12 +54,17 @@ async fn source(data_dir: &Path) -> anyhow::Result<Source> {
     if let Some(source) = running(&directory).await {
         return Ok(source);
     }
-    let opened = tokio::task::spawn_blocking(move || Store::open_existing(directory, READ_CACHE)).await?;
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open_existing(directory, READ_CACHE)).await?;
     Ok(Source::Stopped(Box::new(opened?)))
 }
 
 impl Source {
-    async fn get<T: DeserializeOwned>(base: &str, client: &reqwest::Client, path: &str) -> anyhow::Result<T> {
+    async fn get<T: DeserializeOwned>(
+        base: &str,
+        client: &reqwest::Client,
+        path: &str,
+    ) -> anyhow::Result<T> {
         let answer = client.get(format!("{base}{path}")).send().await?;
         let is_ok = answer.status().is_success();
         let body = answer.text().await?;
@@ -144,15 +149,20 @@ pub async fn status(data_dir: &Path, json: bool) -> Exit {
 }
 
 fn print_status(status: &serde_json::Value) {
-    let text = |value: &serde_json::Value| {
-        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-    };
-    for key in ["version", "role", "hotkey", "pid", "uptime_ms", "config_generation", "reload_failures"] {
+    let text =
+        |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    for key in
+        ["version", "role", "hotkey", "pid", "uptime_ms", "config_generation", "reload_failures"]
+    {
         output::line(&format_args!("{key:<18} {}", text(&status[key])));
     }
     for check in status["checks"].as_array().into_iter().flatten() {
         let mark = if check["ok"].as_bool() == Some(true) { "ok" } else { "NOT OK" };
-        output::line(&format_args!("{:<18} {mark} {}", text(&check["name"]), text(&check["detail"])));
+        output::line(&format_args!(
+            "{:<18} {mark} {}",
+            text(&check["name"]),
+            text(&check["detail"])
+        ));
     }
     for actor in status["actors"].as_array().into_iter().flatten() {
         output::line(&format_args!(

@@ -16,13 +16,14 @@ use crate::output;
 /// Runs a command to its end.
 pub async fn execute(cli: Cli) -> Exit {
     let global = cli.global;
-    let with_config = |missing: MissingFile, then: &dyn Fn(Loaded) -> Exit| match global.load(missing) {
-        Ok(loaded) => then(loaded),
-        Err(errors) => {
-            output::error(&errors);
-            Exit::Config
-        }
-    };
+    let with_config =
+        |missing: MissingFile, then: &dyn Fn(Loaded) -> Exit| match global.load(missing) {
+            Ok(loaded) => then(loaded),
+            Err(errors) => {
+                output::error(&errors);
+                Exit::Config
+            }
+        };
     // Commands that read a store need no valid configuration when the directory is named.
     let data_dir = || match &global.data_dir {
         Some(directory) => Ok(directory.clone()),
@@ -67,11 +68,15 @@ pub async fn execute(cli: Cli) -> Exit {
             }
             Err(errors) => refuse(&errors),
         },
-        Command::Model(command) => with_config(MissingFile::UseDefaults, &|loaded| match &command {
-            ModelCommand::Train(arguments) => model::train_command(&loaded.config, arguments),
-            ModelCommand::Backtest(arguments) => model::backtest_command(&loaded.config, arguments),
-            ModelCommand::List(arguments) => model::list_command(&loaded.config, arguments),
-        }),
+        Command::Model(command) => {
+            with_config(MissingFile::UseDefaults, &|loaded| match &command {
+                ModelCommand::Train(arguments) => model::train_command(&loaded.config, arguments),
+                ModelCommand::Backtest(arguments) => {
+                    model::backtest_command(&loaded.config, arguments)
+                }
+                ModelCommand::List(arguments) => model::list_command(&loaded.config, arguments),
+            })
+        }
     }
 }
 

@@ -70,8 +70,7 @@ async fn serve(
 ) -> Result<Exit, StartError> {
     let role = assemble::role(arguments.role);
     let internal = |error: anyhow::Error| StartError { exit: Exit::Internal, error };
-    let mut signals =
-        Signals::install().context("installing signal handlers").map_err(internal)?;
+    let mut signals = Signals::install().context("installing signal handlers").map_err(internal)?;
     let key = Arc::new(key(&config)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let name: Arc<str> = format!("{}-{}", role.as_str(), key.hotkey().short()).into();
@@ -86,7 +85,8 @@ async fn serve(
         with_admin: true,
         publish_bound: false,
     };
-    let mut watcher = Watcher::new(global.config_path(), config.reload.poll, config.reload.debounce);
+    let mut watcher =
+        Watcher::new(global.config_path(), config.reload.poll, config.reload.debounce);
     let mut daemon = Daemon::start(config, environment).await?;
     announce(&daemon, arguments.json);
     let mut reports = events.subscribe();
@@ -125,11 +125,7 @@ async fn second_stop(signals: &mut Signals) {
     while signals.next().await != Request::Stop {}
 }
 
-async fn restart(
-    daemon: &mut Daemon,
-    global: &GlobalArgs,
-    log: &LogHandle,
-) -> anyhow::Result<()> {
+async fn restart(daemon: &mut Daemon, global: &GlobalArgs, log: &LogHandle) -> anyhow::Result<()> {
     match global.load(MissingFile::Refuse) {
         Ok(loaded) => {
             info!("configuration is valid, restarting the actor tree");
@@ -144,12 +140,7 @@ async fn restart(
 }
 
 /// Applies a changed file, or refuses it and leaves everything as it is.
-async fn reload(
-    daemon: &mut Daemon,
-    global: &GlobalArgs,
-    log: &LogHandle,
-    watcher: &mut Watcher,
-) {
+async fn reload(daemon: &mut Daemon, global: &GlobalArgs, log: &LogHandle, watcher: &mut Watcher) {
     match global.load(MissingFile::Refuse) {
         Ok(loaded) => {
             let diff = config::diff(daemon.config(), &loaded.config);

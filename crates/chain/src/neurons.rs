@@ -55,7 +55,7 @@ struct NeuronInfoLite {
 ///
 /// # Errors
 /// [`ChainError::Decode`] when the bytes do not fit the metadata, hold more than 4096 neurons, a
-/// neuron of another subnet, or a uid or hotkey twice.
+/// neuron of another subnet, or a uid twice.
 pub fn decode_neurons(
     metadata: &Metadata,
     netuid: NetUid,
@@ -81,7 +81,6 @@ pub fn decode_neurons(
         return Err(decode_error(format!("{} bytes are left over", cursor.len())));
     }
     let mut neurons = Vec::with_capacity(rows.len());
-    let mut hotkeys = BTreeSet::new();
     for row in rows {
         if row.netuid != netuid.0 {
             return Err(decode_error(format!(
@@ -89,11 +88,7 @@ pub fn decode_neurons(
                 row.uid, row.netuid
             )));
         }
-        let neuron = neuron(row);
-        if !hotkeys.insert(neuron.hotkey) {
-            return Err(decode_error(format!("hotkey {} occurs twice", neuron.hotkey)));
-        }
-        neurons.push(neuron);
+        neurons.push(neuron(row));
     }
     neurons.sort_by_key(|neuron| neuron.uid);
     let twice = neurons.windows(2).find_map(|pair| match pair {
@@ -103,6 +98,18 @@ pub fn decode_neurons(
     match twice {
         Some(uid) => Err(decode_error(format!("uid {uid} occurs twice"))),
         None => Ok(neurons),
+    }
+}
+
+/// Checks that each hotkey has one slot, on which everything that is kept by hotkey relies.
+///
+/// # Errors
+/// [`ChainError::Decode`] names a hotkey that occurs twice.
+pub fn check_hotkeys(neurons: &[Neuron]) -> Result<(), ChainError> {
+    let mut seen = BTreeSet::new();
+    match neurons.iter().find(|neuron| !seen.insert(neuron.hotkey)) {
+        Some(neuron) => Err(decode_error(format!("hotkey {} occurs twice", neuron.hotkey))),
+        None => Ok(()),
     }
 }
 

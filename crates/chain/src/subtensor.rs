@@ -19,7 +19,7 @@ use crate::config::ChainConfig;
 use crate::connection::{AtBlock, ChainMetrics, Connection, Connections, metadata_of};
 use crate::error::ChainError;
 use crate::heads::{BestBlocks, best_block};
-use crate::neurons::{NEURONS_CALL, decode_neurons};
+use crate::neurons::{NEURONS_CALL, check_hotkeys, decode_neurons};
 use crate::params::{ParamKeys, read_params};
 use crate::storage::storage_key;
 use crate::submit;
@@ -232,6 +232,7 @@ impl Chain for Subtensor {
             let bytes = connection.methods.state_call(NEURONS_CALL, Some(&input), Some(hash)).await;
             let bytes = bytes.map_err(|error| connection.error(operation, error))?;
             let mut neurons = decode_neurons(&metadata, netuid, &bytes)?;
+            check_hotkeys(&neurons)?;
 
             let item = "BlockAtRegistration";
             let keys = neurons

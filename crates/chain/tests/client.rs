@@ -43,18 +43,18 @@ fn number(value: u16) -> Scale {
     Scale::u128(value.into())
 }
 
-fn vector_neurons() -> Vec<u8> {
+fn vector_neurons(name: &str) -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/chain/runtime_api.json");
     let document: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let cases = document["cases"].as_array().unwrap();
-    let case = cases.iter().find(|case| case["name"] == "get_neurons_lite_3").unwrap();
+    let case = cases.iter().find(|case| case["name"] == name).unwrap();
     hex::decode(case["output"].as_str().unwrap().strip_prefix("0x").unwrap()).unwrap()
 }
 
 /// A subnet of eight neurons in which //Alice has uid 1 and may set weights.
 fn subnet() -> Script {
     let mut script = Script::new();
-    script.neurons = vector_neurons();
+    script.neurons = vector_neurons("get_neurons_lite_3");
     script.put("SubnetworkN", vec![number(NETUID.0)], &8_u16);
     script.put("CommitRevealWeightsEnabled", vec![number(NETUID.0)], &false);
     script.put("MinAllowedWeights", vec![number(NETUID.0)], &2_u16);
@@ -435,6 +435,10 @@ async fn garbage_from_the_node_is_a_clear_error() {
     node.script().neurons = vec![4, 1, 2, 3];
     let error = chain.metagraph().await.unwrap_err();
     assert!(matches!(error, ChainError::Decode { .. }), "{error}");
+    // 70 slots that two hotkeys share.
+    node.script().neurons = vector_neurons("get_neurons_lite_70");
+    let error = chain.metagraph().await.unwrap_err();
+    assert!(error.to_string().contains("occurs twice"), "{error}");
     node.script().put("Tempo", vec![number(NETUID.0)], &1_u8);
     let error = chain.params().await.unwrap_err();
     assert!(error.to_string().contains("SubtensorModule.Tempo"), "{error}");

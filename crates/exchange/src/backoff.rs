@@ -17,12 +17,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(min: Duration, max: Duration, seed: u64) -> Self {
-        Self {
-            min,
-            max,
-            step: min,
-            random: SmallRng::seed_from_u64(seed),
-        }
+        Self { min, max, step: min, random: SmallRng::seed_from_u64(seed) }
     }
 
     /// Returns the next pause and doubles the one after it.
@@ -49,10 +44,7 @@ mod tests {
         let mut ceiling = min;
         for _ in 0..20 {
             let pause = backoff.next_pause();
-            assert!(
-                pause >= ceiling / 2 && pause <= ceiling,
-                "{pause:?} of {ceiling:?}"
-            );
+            assert!(pause >= ceiling / 2 && pause <= ceiling, "{pause:?} of {ceiling:?}");
             ceiling = (ceiling * 2).min(max);
         }
         backoff.reset();

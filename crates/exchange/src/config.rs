@@ -81,12 +81,7 @@ impl FeedConfig {
         {
             return Err(refuse("symbol", &self.symbol, "1 to 32 letters and digits"));
         }
-        check_url(
-            "ws_url",
-            &self.ws_url,
-            ["wss://", "ws://"],
-            "wss://host or ws://host",
-        )?;
+        check_url("ws_url", &self.ws_url, ["wss://", "ws://"], "wss://host or ws://host")?;
         check_url(
             "rest_url",
             &self.rest_url,
@@ -94,44 +89,15 @@ impl FeedConfig {
             "https://host or http://host",
         )?;
         check_span("idle_timeout", self.idle_timeout, milli..=hour, "1ms..1h")?;
-        check_span(
-            "connect_timeout",
-            self.connect_timeout,
-            milli..=hour,
-            "1ms..1h",
-        )?;
-        check_span(
-            "request_timeout",
-            self.request_timeout,
-            milli..=hour,
-            "1ms..1h",
-        )?;
+        check_span("connect_timeout", self.connect_timeout, milli..=hour, "1ms..1h")?;
+        check_span("request_timeout", self.request_timeout, milli..=hour, "1ms..1h")?;
         check_span("backoff_min", self.backoff_min, milli..=hour, "1ms..1h")?;
-        check_span(
-            "backoff_max",
-            self.backoff_max,
-            self.backoff_min..=hour,
-            "backoff_min..1h",
-        )?;
+        check_span("backoff_max", self.backoff_max, self.backoff_min..=hour, "backoff_min..1h")?;
         let day = hour * 24;
-        check_span(
-            "max_connection_age",
-            self.max_connection_age,
-            milli..=day,
-            "1ms..24h",
-        )?;
-        check_span(
-            "final_grace",
-            self.final_grace,
-            Duration::ZERO..=hour,
-            "0s..1h",
-        )?;
+        check_span("max_connection_age", self.max_connection_age, milli..=day, "1ms..24h")?;
+        check_span("final_grace", self.final_grace, Duration::ZERO..=hour, "0s..1h")?;
         if !(1..=MAX_BACKFILL_LIMIT).contains(&self.max_backfill) {
-            return Err(refuse(
-                "max_backfill",
-                &self.max_backfill,
-                "1..100000 intervals",
-            ));
+            return Err(refuse("max_backfill", &self.max_backfill, "1..100000 intervals"));
         }
         if let Some(from_ms) = self.resume_from_ms
             && (from_ms < 0 || !self.interval.is_aligned(from_ms))
@@ -152,15 +118,9 @@ fn check_url(
     schemes: [&str; 2],
     rule: &'static str,
 ) -> Result<(), ExchangeError> {
-    let rest = schemes
-        .into_iter()
-        .find_map(|scheme| url.strip_prefix(scheme));
+    let rest = schemes.into_iter().find_map(|scheme| url.strip_prefix(scheme));
     let is_host = |rest: &str| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', ' ']);
-    if rest.is_some_and(is_host) {
-        Ok(())
-    } else {
-        Err(refuse(key, url, rule))
-    }
+    if rest.is_some_and(is_host) { Ok(()) } else { Err(refuse(key, url, rule)) }
 }
 
 fn check_span(
@@ -169,11 +129,7 @@ fn check_span(
     range: std::ops::RangeInclusive<Duration>,
     rule: &'static str,
 ) -> Result<(), ExchangeError> {
-    if range.contains(&span) {
-        Ok(())
-    } else {
-        Err(refuse(key, &format!("{span:?}"), rule))
-    }
+    if range.contains(&span) { Ok(()) } else { Err(refuse(key, &format!("{span:?}"), rule)) }
 }
 
 pub(crate) fn refuse(
@@ -181,11 +137,7 @@ pub(crate) fn refuse(
     value: &(impl ToString + ?Sized),
     rule: &'static str,
 ) -> ExchangeError {
-    ExchangeError::Config {
-        key,
-        value: value.to_string(),
-        rule,
-    }
+    ExchangeError::Config { key, value: value.to_string(), rule }
 }
 
 #[cfg(test)]
@@ -219,10 +171,7 @@ mod tests {
             let mut config = FeedConfig::default();
             damage(&mut config);
             let error = config.validate().unwrap_err();
-            assert!(
-                error.to_string().contains(&format!("`{key}`")),
-                "{key}: {error}"
-            );
+            assert!(error.to_string().contains(&format!("`{key}`")), "{key}: {error}");
             assert!(!error.is_retryable());
         }
     }

@@ -59,13 +59,7 @@ pub(crate) struct Continuity {
 impl Continuity {
     /// Starts with the interval that opens at `next_ms` as the first one to tell.
     pub(crate) const fn new(interval: Interval, grace_ms: i64, next_ms: i64) -> Self {
-        Self {
-            interval,
-            grace_ms,
-            next_ms,
-            held: BTreeMap::new(),
-            hold_until_ms: None,
-        }
+        Self { interval, grace_ms, next_ms, held: BTreeMap::new(), hold_until_ms: None }
     }
 
     /// Notes that a subscription begins: every interval that closed before counts as touched.
@@ -85,11 +79,7 @@ impl Continuity {
         }
         let is_next = at == self.next_ms && self.hold_until_ms.is_none();
         if !is_final {
-            return if is_next {
-                Offer::Forming(candle)
-            } else {
-                Offer::Quiet
-            };
+            return if is_next { Offer::Forming(candle) } else { Offer::Quiet };
         }
         if is_next {
             self.next_ms = candle.close_time_ms(self.interval);
@@ -113,10 +103,7 @@ impl Continuity {
         } else {
             return None;
         };
-        (self.next_ms < to_ms).then_some(Range {
-            from_ms: self.next_ms,
-            to_ms,
-        })
+        (self.next_ms < to_ms).then_some(Range { from_ms: self.next_ms, to_ms })
     }
 
     /// Returns when the next final candle counts as late.
@@ -153,11 +140,7 @@ impl Continuity {
         if self.hold_until_ms.is_some_and(|hold| range.to_ms >= hold) {
             self.hold_until_ms = None;
         }
-        let released = if self.hold_until_ms.is_none() {
-            self.release()
-        } else {
-            Vec::new()
-        };
+        let released = if self.hold_until_ms.is_none() { self.release() } else { Vec::new() };
         Filled { backfill, released }
     }
 
@@ -166,11 +149,7 @@ impl Continuity {
         self.next_ms = self.next_ms.max(range.to_ms);
         self.held = self.held.split_off(&self.next_ms);
         self.release_hold();
-        if self.hold_until_ms.is_none() {
-            self.release()
-        } else {
-            Vec::new()
-        }
+        if self.hold_until_ms.is_none() { self.release() } else { Vec::new() }
     }
 
     /// Shortens what lacks to the newest `count` intervals; returns what was cut off.
@@ -179,10 +158,7 @@ impl Continuity {
         if self.next_ms >= newest {
             return None;
         }
-        let cut = Range {
-            from_ms: self.next_ms,
-            to_ms: newest,
-        };
+        let cut = Range { from_ms: self.next_ms, to_ms: newest };
         self.next_ms = newest;
         self.held = self.held.split_off(&newest);
         Some(cut)
@@ -230,28 +206,16 @@ mod tests {
     }
 
     fn indexes(candles: &[Candle]) -> Vec<i64> {
-        candles
-            .iter()
-            .map(|candle| candle.open_time_ms / STEP)
-            .collect()
+        candles.iter().map(|candle| candle.open_time_ms / STEP).collect()
     }
 
     #[test]
     fn a_row_without_holes_passes_through_once() {
         let mut row = start(0);
-        assert_eq!(
-            row.offer(candle(0), false, 30_000),
-            Offer::Forming(candle(0))
-        );
-        assert_eq!(
-            row.offer(candle(0), true, STEP),
-            Offer::Final(vec![candle(0)])
-        );
+        assert_eq!(row.offer(candle(0), false, 30_000), Offer::Forming(candle(0)));
+        assert_eq!(row.offer(candle(0), true, STEP), Offer::Final(vec![candle(0)]));
         assert_eq!(row.offer(candle(0), true, STEP), Offer::Quiet);
-        assert_eq!(
-            row.offer(candle(1), true, 2 * STEP),
-            Offer::Final(vec![candle(1)])
-        );
+        assert_eq!(row.offer(candle(1), true, 2 * STEP), Offer::Final(vec![candle(1)]));
         assert_eq!(row.missing(2 * STEP), None);
     }
 
@@ -261,36 +225,21 @@ mod tests {
         assert_eq!(row.offer(candle(2), true, 3 * STEP), Offer::Quiet);
         assert_eq!(row.offer(candle(3), false, 3 * STEP + 1), Offer::Quiet);
         let range = row.missing(3 * STEP + 1).unwrap();
-        assert_eq!(
-            range,
-            Range {
-                from_ms: 0,
-                to_ms: 3 * STEP
-            }
-        );
+        assert_eq!(range, Range { from_ms: 0, to_ms: 3 * STEP });
         let filled = row.filled(range, vec![candle(0), candle(1)]);
         assert_eq!(indexes(&filled.backfill), [0, 1, 2]);
-        assert_eq!(
-            row.offer(candle(3), false, 3 * STEP + 1),
-            Offer::Forming(candle(3))
-        );
+        assert_eq!(row.offer(candle(3), false, 3 * STEP + 1), Offer::Forming(candle(3)));
     }
 
     #[test]
     fn an_interval_that_the_exchange_lacks_is_passed_over_only_with_proof() {
         let mut row = start(0);
-        let range = Range {
-            from_ms: 0,
-            to_ms: 3 * STEP,
-        };
+        let range = Range { from_ms: 0, to_ms: 3 * STEP };
         assert_eq!(indexes(&row.filled(range, vec![candle(1)]).backfill), [1]);
         // 0 is proven missing by 1; 2 may still come.
         assert_eq!(
             row.missing(3 * STEP + 5_000),
-            Some(Range {
-                from_ms: 2 * STEP,
-                to_ms: 3 * STEP
-            })
+            Some(Range { from_ms: 2 * STEP, to_ms: 3 * STEP })
         );
         assert_eq!(row.offer(candle(3), true, 4 * STEP), Offer::Quiet);
         let range = row.missing(4 * STEP).unwrap();
@@ -305,17 +254,8 @@ mod tests {
         assert_eq!(row.offer(candle(0), true, 2 * STEP + 10), Offer::Quiet);
         assert_eq!(row.offer(candle(2), true, 3 * STEP), Offer::Quiet);
         // An answer to a question from before the subscription does not open the gate.
-        let early = row.filled(
-            Range {
-                from_ms: 0,
-                to_ms: STEP,
-            },
-            vec![candle(0)],
-        );
-        assert_eq!(
-            (indexes(&early.backfill), early.released.len()),
-            (vec![0], 0)
-        );
+        let early = row.filled(Range { from_ms: 0, to_ms: STEP }, vec![candle(0)]);
+        assert_eq!((indexes(&early.backfill), early.released.len()), (vec![0], 0));
         let range = row.missing(3 * STEP).unwrap();
         let filled = row.filled(range, vec![candle(1)]);
         assert_eq!(indexes(&filled.backfill), [1, 2]);
@@ -327,23 +267,14 @@ mod tests {
         let mut row = start(2);
         row.subscribed(2 * STEP + 10);
         assert_eq!(row.missing(2 * STEP + 10), None);
-        assert_eq!(
-            row.offer(candle(2), false, 2 * STEP + 10),
-            Offer::Forming(candle(2))
-        );
+        assert_eq!(row.offer(candle(2), false, 2 * STEP + 10), Offer::Forming(candle(2)));
     }
 
     #[test]
     fn a_late_final_candle_is_asked_for_after_the_grace() {
         let row = start(0);
         assert_eq!(row.missing(STEP + 4_999), None);
-        assert_eq!(
-            row.missing(STEP + 5_000),
-            Some(Range {
-                from_ms: 0,
-                to_ms: STEP
-            })
-        );
+        assert_eq!(row.missing(STEP + 5_000), Some(Range { from_ms: 0, to_ms: STEP }));
         assert_eq!(row.deadline_ms(), STEP + 5_000);
     }
 
@@ -359,10 +290,7 @@ mod tests {
         let mut row = start(0);
         row.subscribed(3 * STEP);
         assert_eq!(row.offer(candle(3), true, 4 * STEP), Offer::Quiet);
-        let released = row.give_up(Range {
-            from_ms: 0,
-            to_ms: 3 * STEP,
-        });
+        let released = row.give_up(Range { from_ms: 0, to_ms: 3 * STEP });
         assert_eq!(indexes(&released), [3]);
         assert_eq!(row.missing(4 * STEP), None);
     }
@@ -371,13 +299,7 @@ mod tests {
     fn a_long_outage_is_cut_to_the_cap() {
         let mut row = start(0);
         assert_eq!(row.cap(50 * STEP, 50), None);
-        assert_eq!(
-            row.cap(60 * STEP, 50),
-            Some(Range {
-                from_ms: 0,
-                to_ms: 10 * STEP
-            })
-        );
+        assert_eq!(row.cap(60 * STEP, 50), Some(Range { from_ms: 0, to_ms: 10 * STEP }));
         assert_eq!(row.missing(60 * STEP + 5_000).unwrap().from_ms, 10 * STEP);
     }
 

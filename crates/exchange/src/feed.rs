@@ -131,9 +131,7 @@ impl Feed {
         if self.continuity.missing(self.clock.now_ms()).is_some() {
             return self.fetch_not_before;
         }
-        let late_in = self
-            .clock
-            .real_duration_until(self.continuity.deadline_ms());
+        let late_in = self.clock.real_duration_until(self.continuity.deadline_ms());
         // The clock may be coarser than the timer: never spin.
         let late_at = Instant::now() + late_in.max(Duration::from_millis(1));
         late_at.max(self.fetch_not_before)
@@ -146,12 +144,7 @@ impl Feed {
         let now_ms = self.clock.now_ms();
         if let Some(cut) = self.continuity.cap(now_ms, self.config.max_backfill) {
             let reason = format!("outage longer than {} intervals", self.config.max_backfill);
-            self.tell(FeedEvent::Gap {
-                from_ms: cut.from_ms,
-                to_ms: cut.to_ms,
-                reason,
-            })
-            .await?;
+            self.tell(FeedEvent::Gap { from_ms: cut.from_ms, to_ms: cut.to_ms, reason }).await?;
         }
         let Some(range) = self.continuity.missing(now_ms) else {
             return Ok(());
@@ -159,11 +152,8 @@ impl Feed {
         let source = Arc::clone(&self.source);
         let symbol = self.config.symbol.clone();
         let interval = self.config.interval;
-        let fetch = async move {
-            source
-                .candles(&symbol, interval, range.from_ms, range.to_ms)
-                .await
-        };
+        let fetch =
+            async move { source.candles(&symbol, interval, range.from_ms, range.to_ms).await };
         self.fetch = Some((range, Box::pin(fetch)));
         Ok(())
     }
@@ -182,22 +172,13 @@ impl Feed {
                 let grace = self.clock.real_duration_of(self.config.final_grace);
                 if filled.backfill.is_empty() {
                     // The exchange has not got it yet, or nothing was traded: ask ever more rarely.
-                    let pause = self
-                        .backoff
-                        .next_pause()
-                        .max(grace)
-                        .min(self.config.backoff_max);
+                    let pause = self.backoff.next_pause().max(grace).min(self.config.backoff_max);
                     self.pause(pause);
                 } else {
                     self.backoff.reset();
                     self.pause(grace.min(self.config.backoff_min));
                     let candles = filled.backfill;
-                    self.tell(FeedEvent::Backfill {
-                        from_ms,
-                        to_ms,
-                        candles,
-                    })
-                    .await?;
+                    self.tell(FeedEvent::Backfill { from_ms, to_ms, candles }).await?;
                 }
                 self.tell_finals(filled.released).await
             }
@@ -212,12 +193,7 @@ impl Feed {
                 self.pause(self.config.backoff_max);
                 let released = self.continuity.give_up(range);
                 let reason = error.to_string();
-                self.tell(FeedEvent::Gap {
-                    from_ms,
-                    to_ms,
-                    reason,
-                })
-                .await?;
+                self.tell(FeedEvent::Gap { from_ms, to_ms, reason }).await?;
                 self.tell_finals(released).await
             }
         }
@@ -248,8 +224,7 @@ impl Feed {
             SocketEvent::Data(_) => {}
             SocketEvent::Unreadable(class) => self.drop_counted(class, 1),
             SocketEvent::Disconnected { reason, retry_in } => {
-                self.tell(FeedEvent::Disconnected { reason, retry_in })
-                    .await?;
+                self.tell(FeedEvent::Disconnected { reason, retry_in }).await?;
             }
         }
         self.tell_dropped()
@@ -263,15 +238,9 @@ impl Feed {
             return Ok(());
         }
         let is_final = update.is_final.unwrap_or(false);
-        match self
-            .continuity
-            .offer(update.candle, is_final, self.clock.now_ms())
-        {
+        match self.continuity.offer(update.candle, is_final, self.clock.now_ms()) {
             Offer::Final(finals) => self.tell_finals(finals).await,
-            Offer::Forming(candle) => self.try_tell(FeedEvent::Candle {
-                candle,
-                is_final: false,
-            }),
+            Offer::Forming(candle) => self.try_tell(FeedEvent::Candle { candle, is_final: false }),
             Offer::Quiet => Ok(()),
             Offer::Future => {
                 self.drop_counted(DropClass::Future, 1);
@@ -297,11 +266,7 @@ impl Feed {
 
     async fn tell_finals(&mut self, finals: Vec<Candle>) -> Result<(), Stopped> {
         for candle in finals {
-            self.tell(FeedEvent::Candle {
-                candle,
-                is_final: true,
-            })
-            .await?;
+            self.tell(FeedEvent::Candle { candle, is_final: true }).await?;
         }
         Ok(())
     }

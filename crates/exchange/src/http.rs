@@ -60,16 +60,8 @@ impl HttpClient {
             .redirect(Policy::none())
             .user_agent(concat!("forecastd/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|source| ExchangeError::Transport {
-                path: "/".to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            client,
-            base,
-            explain,
-            closed_until: Mutex::new(None),
-        })
+            .map_err(|source| ExchangeError::Transport { path: "/".to_owned(), source })?;
+        Ok(Self { client, base, explain, closed_until: Mutex::new(None) })
     }
 
     /// Fetches `path` with `query` and returns the headers and the body of a 200 answer.
@@ -91,29 +83,18 @@ impl HttpClient {
         }
         let headers = response.headers().clone();
         // The status decides; a body that cannot be read only costs the explanation.
-        let body = read_body(&mut response, path, MAX_ERROR_BYTES)
-            .await
-            .unwrap_or_default();
+        let body = read_body(&mut response, path, MAX_ERROR_BYTES).await.unwrap_or_default();
         let error = classify(status, &headers, &body, self.explain);
-        if let ExchangeError::RateLimited {
-            status,
-            retry_after,
-        } = error
-        {
+        if let ExchangeError::RateLimited { status, retry_after } = error {
             let until = Instant::now() + retry_after;
-            *self
-                .closed_until
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some((until, status));
+            *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((until, status));
         }
         Err(error)
     }
 
     fn check_gate(&self) -> Result<(), ExchangeError> {
-        let mut gate = self
-            .closed_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((until, status)) = *gate else {
             return Ok(());
         };
@@ -122,18 +103,12 @@ impl HttpClient {
             *gate = None;
             return Ok(());
         }
-        Err(ExchangeError::RateLimited {
-            status,
-            retry_after,
-        })
+        Err(ExchangeError::RateLimited { status, retry_after })
     }
 }
 
 fn transport(path: &str, source: reqwest::Error) -> ExchangeError {
-    ExchangeError::Transport {
-        path: path.to_owned(),
-        source: source.without_url(),
-    }
+    ExchangeError::Transport { path: path.to_owned(), source: source.without_url() }
 }
 
 async fn read_body(
@@ -142,16 +117,9 @@ async fn read_body(
     limit: usize,
 ) -> Result<Vec<u8>, ExchangeError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|source| transport(path, source))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|source| transport(path, source))? {
         if body.len() + chunk.len() > limit {
-            return Err(ExchangeError::BodyTooLarge {
-                path: path.to_owned(),
-                limit,
-            });
+            return Err(ExchangeError::BodyTooLarge { path: path.to_owned(), limit });
         }
         body.extend_from_slice(&chunk);
     }
@@ -173,25 +141,14 @@ fn classify(
     };
     match status {
         429 | 418 => {
-            let default = if status == 418 {
-                DEFAULT_BAN_WAIT
-            } else {
-                DEFAULT_RATE_WAIT
-            };
+            let default = if status == 418 { DEFAULT_BAN_WAIT } else { DEFAULT_RATE_WAIT };
             let retry_after = retry_after(headers).unwrap_or(default).min(MAX_WAIT);
-            ExchangeError::RateLimited {
-                status,
-                retry_after,
-            }
+            ExchangeError::RateLimited { status, retry_after }
         }
         403 | 451 => ExchangeError::Blocked { status, message },
         500.. => ExchangeError::Server { status, message },
         _ if is_transient => ExchangeError::Server { status, message },
-        _ => ExchangeError::Refused {
-            status,
-            code,
-            message,
-        },
+        _ => ExchangeError::Refused { status, code, message },
     }
 }
 
@@ -237,11 +194,7 @@ mod tests {
             (403, b"<html>", false),
             (451, b"", false),
         ] {
-            assert_eq!(
-                class(status, None, body).is_retryable(),
-                is_retryable,
-                "{status}"
-            );
+            assert_eq!(class(status, None, body).is_retryable(), is_retryable, "{status}");
         }
     }
 

@@ -92,24 +92,20 @@ pub enum DecodeError {
 
 /// Reads a decimal that must not be negative.
 pub(crate) fn amount(field: &'static str, text: &str) -> Result<f64, DecodeError> {
-    decimal(text)
-        .filter(|value| *value >= 0.0)
-        .ok_or_else(|| DecodeError::Value {
-            field,
-            value: shorten(text),
-            rule: "a decimal in 0..=1e15",
-        })
+    decimal(text).filter(|value| *value >= 0.0).ok_or_else(|| DecodeError::Value {
+        field,
+        value: shorten(text),
+        rule: "a decimal in 0..=1e15",
+    })
 }
 
 /// Reads a decimal that must be above zero.
 pub(crate) fn positive(field: &'static str, text: &str) -> Result<f64, DecodeError> {
-    decimal(text)
-        .filter(|value| *value > 0.0)
-        .ok_or_else(|| DecodeError::Value {
-            field,
-            value: shorten(text),
-            rule: "a decimal above 0 and up to 1e15",
-        })
+    decimal(text).filter(|value| *value > 0.0).ok_or_else(|| DecodeError::Value {
+        field,
+        value: shorten(text),
+        rule: "a decimal above 0 and up to 1e15",
+    })
 }
 
 /// Checks a time in milliseconds.
@@ -118,11 +114,7 @@ pub(crate) fn time_ms(field: &'static str, value: i64) -> Result<i64, DecodeErro
         return Ok(value);
     }
     let rule = "milliseconds between 1970 and 2100";
-    Err(DecodeError::Value {
-        field,
-        value: value.to_string(),
-        rule,
-    })
+    Err(DecodeError::Value { field, value: value.to_string(), rule })
 }
 
 /// Checks and copies a symbol.
@@ -132,19 +124,12 @@ pub(crate) fn symbol(field: &'static str, text: &str) -> Result<String, DecodeEr
         return Ok(text.to_owned());
     }
     let rule = "1 to 32 letters, digits, `-`, `/` or `_`";
-    Err(DecodeError::Value {
-        field,
-        value: shorten(text),
-        rule,
-    })
+    Err(DecodeError::Value { field, value: shorten(text), rule })
 }
 
 /// Returns the first 120 characters of a foreign text, without control characters.
 pub(crate) fn shorten(text: &str) -> String {
-    text.chars()
-        .filter(|letter| !letter.is_control())
-        .take(120)
-        .collect()
+    text.chars().filter(|letter| !letter.is_control()).take(120).collect()
 }
 
 /// `f64::from_str` would also read `inf`, `nan` and texts of any length.
@@ -154,9 +139,7 @@ fn decimal(text: &str) -> Option<f64> {
     if text.len() > MAX_DECIMAL_LEN || !text.bytes().all(is_part) {
         return None;
     }
-    text.parse::<f64>()
-        .ok()
-        .filter(|value| value.is_finite() && value.abs() <= MAX_VALUE)
+    text.parse::<f64>().ok().filter(|value| value.is_finite() && value.abs() <= MAX_VALUE)
 }
 
 #[cfg(test)]
@@ -173,9 +156,9 @@ mod tests {
     #[test]
     fn odd_decimals_are_refused() {
         let long = "1".repeat(41);
-        for text in [
-            "", "nan", "NaN", "inf", "-inf", "infinity", "-1", "1e16", "1e999", "1,5", " 1", &long,
-        ] {
+        for text in
+            ["", "nan", "NaN", "inf", "-inf", "infinity", "-1", "1e16", "1e999", "1,5", " 1", &long]
+        {
             assert!(amount("v", text).is_err(), "{text}");
             assert!(positive("p", text).is_err(), "{text}");
         }

@@ -83,10 +83,7 @@ enum End {
 
 impl End {
     fn lost(reason: impl Into<String>) -> Self {
-        Self::Lost {
-            reason: reason.into(),
-            is_planned: false,
-        }
+        Self::Lost { reason: reason.into(), is_planned: false }
     }
 }
 
@@ -188,15 +185,10 @@ impl<P: Protocol> Session<'_, P> {
         };
         let mut socket = match connected {
             Err(_) => {
-                return Err(End::lost(format!(
-                    "no connection to {url} within {limit:?}"
-                )));
+                return Err(End::lost(format!("no connection to {url} within {limit:?}")));
             }
             Ok(Err(error)) => {
-                return Err(End::lost(describe(
-                    &format!("cannot connect to {url}"),
-                    &error,
-                )));
+                return Err(End::lost(describe(&format!("cannot connect to {url}"), &error)));
             }
             Ok(Ok((socket, _response))) => socket,
         };
@@ -259,10 +251,7 @@ impl<P: Protocol> Session<'_, P> {
                     }
                     Ok(Message::GoingAway) => {
                         let reason = "exchange announced a shutdown".to_owned();
-                        return End::Lost {
-                            reason,
-                            is_planned: true,
-                        };
+                        return End::Lost { reason, is_planned: true };
                     }
                     Ok(message)
                         if confirm_by.is_some() && self.protocol.is_confirmed_by(&message) =>

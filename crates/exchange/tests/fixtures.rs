@@ -43,15 +43,10 @@ fn pairs(folder: &Path, ending: &str) -> Vec<(PathBuf, PathBuf)> {
     for name in &names {
         let stem = match name.strip_suffix(&expected_ending) {
             Some(stem) => {
-                assert!(
-                    names.contains(&format!("{stem}.{ending}")),
-                    "{name} has no raw file"
-                );
+                assert!(names.contains(&format!("{stem}.{ending}")), "{name} has no raw file");
                 continue;
             }
-            None => name
-                .strip_suffix(&format!(".{ending}"))
-                .unwrap_or_else(|| panic!("{name}?")),
+            None => name.strip_suffix(&format!(".{ending}")).unwrap_or_else(|| panic!("{name}?")),
         };
         let expected = format!("{stem}{expected_ending}");
         assert!(names.contains(&expected), "{name} has no expectation");
@@ -73,18 +68,10 @@ fn every_exchange_folder_is_known() {
         if name == "binance" {
             supported += 1;
         } else {
-            assert!(
-                UNSUPPORTED.contains(&name.as_str()),
-                "unknown exchange folder {name}"
-            );
+            assert!(UNSUPPORTED.contains(&name.as_str()), "unknown exchange folder {name}");
         }
     }
-    assert_eq!(
-        supported,
-        1,
-        "no fixtures of binance in {}",
-        root().display()
-    );
+    assert_eq!(supported, 1, "no fixtures of binance in {}", root().display());
 }
 
 #[test]
@@ -106,9 +93,7 @@ fn binance_stream_messages_match_their_records() {
         }
     }
     println!("binance stream messages: {classes:?}");
-    for class in [
-        "ack", "nack", "candle", "trade", "notice", "other", "invalid",
-    ] {
+    for class in ["ack", "nack", "candle", "trade", "notice", "other", "invalid"] {
         assert!(classes.contains_key(class), "no message of class {class}");
     }
 }
@@ -122,22 +107,13 @@ fn stream_records(decoded: Result<Message, DecodeError>) -> (&'static str, Vec<V
         Ok(Message::Other) => ("other", vec![]),
         Ok(Message::Candles(updates)) => {
             let record = |update: &forecastd_exchange::CandleUpdate| {
-                candle_record(
-                    &update.symbol,
-                    update.interval,
-                    &update.candle,
-                    update.is_final,
-                )
+                candle_record(&update.symbol, update.interval, &update.candle, update.is_final)
             };
             ("candle", updates.iter().map(record).collect())
         }
-        Ok(Message::Trades(updates)) => (
-            "trade",
-            updates
-                .iter()
-                .map(|u| trade_record(&u.symbol, &u.trade))
-                .collect(),
-        ),
+        Ok(Message::Trades(updates)) => {
+            ("trade", updates.iter().map(|u| trade_record(&u.symbol, &u.trade)).collect())
+        }
     }
 }
 
@@ -163,14 +139,10 @@ fn binance_bodies_match_their_records() {
                 let record = |row: &Candle| candle_record(symbol, interval, row, None);
                 ("candle", rows.iter().map(record).collect())
             }
-            "/api/v3/trades" => (
-                "trade",
-                trades(symbol, &rest::decode_trades(&body).unwrap()),
-            ),
-            "/api/v3/aggTrades" => (
-                "trade",
-                trades(symbol, &rest::decode_aggregate_trades(&body).unwrap()),
-            ),
+            "/api/v3/trades" => ("trade", trades(symbol, &rest::decode_trades(&body).unwrap())),
+            "/api/v3/aggTrades" => {
+                ("trade", trades(symbol, &rest::decode_aggregate_trades(&body).unwrap()))
+            }
             path => panic!("{place}: unknown path {path}"),
         };
         assert_eq!(class, want["class"], "{place}");
@@ -182,10 +154,7 @@ fn binance_bodies_match_their_records() {
 }
 
 fn trades(symbol: &str, trades: &[Trade]) -> Vec<Value> {
-    trades
-        .iter()
-        .map(|trade| trade_record(symbol, trade))
-        .collect()
+    trades.iter().map(|trade| trade_record(symbol, trade)).collect()
 }
 
 fn candle_record(
@@ -220,10 +189,7 @@ fn compare(got: &[Value], want: &[Value], place: &str) {
     for (index, (got, want)) in got.iter().zip(want).enumerate() {
         let (got, want) = (got.as_object().unwrap(), want.as_object().unwrap());
         let keys = |record: &serde_json::Map<String, Value>| {
-            record
-                .keys()
-                .cloned()
-                .collect::<std::collections::BTreeSet<_>>()
+            record.keys().cloned().collect::<std::collections::BTreeSet<_>>()
         };
         assert_eq!(keys(got), keys(want), "{place} record {index}");
         for (key, want) in want {
@@ -234,10 +200,7 @@ fn compare(got: &[Value], want: &[Value], place: &str) {
                 }
                 _ => got == want,
             };
-            assert!(
-                is_equal,
-                "{place} record {index} field {key}: got {got}, want {want}"
-            );
+            assert!(is_equal, "{place} record {index} field {key}: got {got}, want {want}");
         }
     }
 }

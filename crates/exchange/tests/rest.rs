@@ -51,10 +51,7 @@ fn row(index: i64) -> String {
 }
 
 fn rows(indexes: impl IntoIterator<Item = i64>) -> String {
-    format!(
-        "[{}]",
-        indexes.into_iter().map(row).collect::<Vec<_>>().join(",")
-    )
+    format!("[{}]", indexes.into_iter().map(row).collect::<Vec<_>>().join(","))
 }
 
 /// Asks for the candles 10..20 long after they closed.
@@ -71,10 +68,7 @@ async fn ask(answer: Vec<u8>) -> Result<Vec<Candle>, ExchangeError> {
 async fn a_good_page_is_read() {
     let candles = ask(http("200 OK", "", &rows(10..=20))).await.unwrap();
     assert_eq!(candles.len(), 10);
-    assert_eq!(
-        (candles[0].open_time_ms, candles[0].trade_count),
-        (10 * STEP, Some(4))
-    );
+    assert_eq!((candles[0].open_time_ms, candles[0].trade_count), (10 * STEP, Some(4)));
 }
 
 #[tokio::test]
@@ -94,10 +88,7 @@ async fn bodies_that_break_a_rule_are_refused() {
         (rows(10..=20).replace("\"2.5\"", "\"1e400\""), "decimal"),
         (rows(10..=20).replace("\"2.5\"", "2.5"), "close"),
         (rows(10..=20).replace(",4,", ",-4,"), "trade count"),
-        (
-            rows(10..=20).replace(&format!("[{}", 12 * STEP), &format!("[{}", 12 * STEP + 1)),
-            "grid",
-        ),
+        (rows(10..=20).replace(&format!("[{}", 12 * STEP), &format!("[{}", 12 * STEP + 1)), "grid"),
     ] {
         let error = ask(http("200 OK", "", &body)).await.unwrap_err();
         assert!(matches!(error, ExchangeError::Decode { .. }), "{error}");
@@ -111,10 +102,7 @@ async fn more_rows_than_asked_for_are_refused() {
     let (url, task) = server(http("200 OK", "", &rows(10..1_511))).await;
     let clock = Arc::new(ManualClock::new(5_000 * STEP));
     let rest = BinanceRest::new(&url, clock, Duration::from_secs(30)).unwrap();
-    let error = rest
-        .candles("BTCUSDT", FIVE, 10 * STEP, 2_000 * STEP)
-        .await
-        .unwrap_err();
+    let error = rest.candles("BTCUSDT", FIVE, 10 * STEP, 2_000 * STEP).await.unwrap_err();
     assert!(error.to_string().contains("asked for 1000"), "{error}");
     task.abort();
 }
@@ -124,41 +112,25 @@ async fn a_server_that_repeats_a_page_for_ever_is_left() {
     let (url, task) = server(http("200 OK", "", &rows(10..1_010))).await;
     let clock = Arc::new(ManualClock::new(5_000 * STEP));
     let rest = BinanceRest::new(&url, clock, Duration::from_secs(30)).unwrap();
-    let error = rest
-        .candles("BTCUSDT", FIVE, 10 * STEP, 3_000 * STEP)
-        .await
-        .unwrap_err();
+    let error = rest.candles("BTCUSDT", FIVE, 10 * STEP, 3_000 * STEP).await.unwrap_err();
     assert!(matches!(error, ExchangeError::Decode { .. }), "{error}");
     task.abort();
 }
 
 #[tokio::test]
 async fn long_bodies_are_not_read_to_the_end() {
-    let error = ask(http("200 OK", "", &" ".repeat(5_000_000)))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, ExchangeError::BodyTooLarge { .. }),
-        "{error}"
-    );
+    let error = ask(http("200 OK", "", &" ".repeat(5_000_000))).await.unwrap_err();
+    assert!(matches!(error, ExchangeError::BodyTooLarge { .. }), "{error}");
     // A long error body costs the explanation, not the class.
-    let error = ask(http("451 No", "", &"x".repeat(5_000_000)))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, ExchangeError::Blocked { status: 451, .. }),
-        "{error}"
-    );
+    let error = ask(http("451 No", "", &"x".repeat(5_000_000))).await.unwrap_err();
+    assert!(matches!(error, ExchangeError::Blocked { status: 451, .. }), "{error}");
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let answer = http("302 Found", "location: http://127.0.0.1:1/\r\n", "");
     let error = ask(answer).await.unwrap_err();
-    assert!(
-        matches!(error, ExchangeError::Refused { status: 302, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, ExchangeError::Refused { status: 302, .. }), "{error}");
     assert!(!error.is_retryable());
 }
 
@@ -166,20 +138,10 @@ async fn redirects_are_not_followed() {
 async fn error_texts_keep_the_exchanges_words_and_no_control_characters() {
     let body = r#"{"code":-1121,"msg":"Invalid\u001b[31m symbol."}"#;
     let error = ask(http("400 Bad Request", "", body)).await.unwrap_err();
-    let ExchangeError::Refused { code, message, .. } = error else {
-        panic!("{error}")
-    };
-    assert_eq!(
-        (code, message.as_str()),
-        (Some(-1121), "Invalid[31m symbol.")
-    );
+    let ExchangeError::Refused { code, message, .. } = error else { panic!("{error}") };
+    assert_eq!((code, message.as_str()), (Some(-1121), "Invalid[31m symbol."));
     let busy = r#"{"code":-1003,"msg":"Too many requests."}"#;
-    assert!(
-        ask(http("400 Bad Request", "", busy))
-            .await
-            .unwrap_err()
-            .is_retryable()
-    );
+    assert!(ask(http("400 Bad Request", "", busy)).await.unwrap_err().is_retryable());
 }
 
 #[tokio::test]
@@ -187,11 +149,9 @@ async fn bad_requests_are_refused_before_they_are_sent() {
     let clock = Arc::new(ManualClock::new(0));
     let rest =
         BinanceRest::new("http://127.0.0.1:1", clock.clone(), Duration::from_secs(1)).unwrap();
-    for (symbol, interval) in [
-        ("BTC&x=1", FIVE),
-        ("", FIVE),
-        ("BTCUSDT", Interval::from_ms(7).unwrap()),
-    ] {
+    for (symbol, interval) in
+        [("BTC&x=1", FIVE), ("", FIVE), ("BTCUSDT", Interval::from_ms(7).unwrap())]
+    {
         let error = rest.candles(symbol, interval, 0, STEP).await.unwrap_err();
         assert!(matches!(error, ExchangeError::Config { .. }), "{error}");
     }

@@ -83,10 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     store.close_blocking();
     let started = Instant::now();
     let store = Store::open(StoreConfig::new(path.clone(), identity))?;
-    println!(
-        "reopened in {:.0} ms",
-        started.elapsed().as_secs_f64() * 1e3
-    );
+    println!("reopened in {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
     store.close_blocking();
     std::fs::remove_dir_all(&path)?;
     Ok(())
@@ -110,9 +107,7 @@ fn quantile_ms(sorted: &[Duration], quantile: f64) -> f64 {
         reason = "an index below the length"
     )]
     let index = (last as f64 * quantile).round() as usize;
-    sorted
-        .get(index)
-        .map_or(0.0, |took| took.as_secs_f64() * 1e3)
+    sorted.get(index).map_or(0.0, |took| took.as_secs_f64() * 1e3)
 }
 
 fn stream() -> StreamId {
@@ -170,10 +165,8 @@ fn round(slot: i64, state: RoundState) -> RoundRecord {
 fn pending_batch(slot: i64) -> Result<Batch, StoreError> {
     let mut batch = Batch::new().put(&key(slot), &round(slot, RoundState::Pending))?;
     for number in 0..MINERS {
-        let record = AnswerRecord {
-            closes: closes(slot, number),
-            commitment: commitment(slot, number),
-        };
+        let record =
+            AnswerRecord { closes: closes(slot, number), commitment: commitment(slot, number) };
         batch = batch.put(&(stream(), slot * SLOT_MS, miner(number)), &record)?;
     }
     Ok(batch)
@@ -189,10 +182,7 @@ fn scored_batch(slot: i64) -> Result<Batch, StoreError> {
             registered_at_block: 1_000,
         })
         .collect();
-    let state = EmaRecord {
-        sequence,
-        entries: entries.clone(),
-    };
+    let state = EmaRecord { sequence, entries: entries.clone() };
     let result = ResultRecord {
         round_id: round(slot, RoundState::Done).round_id,
         start_ms: slot * SLOT_MS,
@@ -216,10 +206,8 @@ fn scored_batch(slot: i64) -> Result<Batch, StoreError> {
         ema_digest: state.digest(),
         void_reason: None,
     };
-    let schedule = ScheduleRecord {
-        next_slot_ms: (slot + 1) * SLOT_MS,
-        last_scored_sequence: sequence,
-    };
+    let schedule =
+        ScheduleRecord { next_slot_ms: (slot + 1) * SLOT_MS, last_scored_sequence: sequence };
     let mut batch = Batch::new()
         .require_absent::<ResultRecord>(&key(slot))
         .put(&key(slot), &result)?

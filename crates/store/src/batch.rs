@@ -105,21 +105,12 @@ impl Batch {
 
     /// Creates a batch of raw rows that come out of a checked export.
     pub(crate) fn raw(db: Db) -> Self {
-        Self {
-            db: Some(db),
-            ..Self::default()
-        }
+        Self { db: Some(db), ..Self::default() }
     }
 
     pub(crate) fn put_row(&mut self, row_key: Vec<u8>, head: Vec<u8>) {
         self.bytes += row_key.len() + head.len();
-        self.rows.insert(
-            row_key,
-            Some(Value {
-                head,
-                parts: Vec::new(),
-            }),
-        );
+        self.rows.insert(row_key, Some(Value { head, parts: Vec::new() }));
     }
 
     pub(crate) fn remove_row(&mut self, row_key: Vec<u8>) {
@@ -131,12 +122,7 @@ impl Batch {
         match self.place::<R>(key) {
             Ok(row_key) => {
                 let key = format!("{key:?}");
-                self.conditions.push(Condition {
-                    row_key,
-                    must_exist,
-                    record: R::NAME,
-                    key,
-                });
+                self.conditions.push(Condition { row_key, must_exist, record: R::NAME, key });
             }
             Err(error) => self.fail(error),
         }
@@ -147,10 +133,7 @@ impl Batch {
         if *self.db.get_or_insert(R::DB) != R::DB {
             return Err(StoreError::Mixed { record: R::NAME });
         }
-        row_key::<R>(key).map_err(|reason| StoreError::Key {
-            record: R::NAME,
-            reason,
-        })
+        row_key::<R>(key).map_err(|reason| StoreError::Key { record: R::NAME, reason })
     }
 
     fn fail(&mut self, error: StoreError) {

@@ -63,10 +63,7 @@ impl Value {
 
 /// Returns the value of a row.
 pub(crate) fn encode<R: Record>(row_key: &[u8], record: &R) -> Result<Value, StoreError> {
-    record.validate().map_err(|reason| StoreError::Invalid {
-        record: R::NAME,
-        reason,
-    })?;
+    record.validate().map_err(|reason| StoreError::Invalid { record: R::NAME, reason })?;
     let fields = postcard::to_allocvec(record).map_err(|error| StoreError::Record {
         record: R::NAME,
         key: hex(row_key),
@@ -74,11 +71,7 @@ pub(crate) fn encode<R: Record>(row_key: &[u8], record: &R) -> Result<Value, Sto
     })?;
     let bytes = HEADER_BYTES + fields.len();
     if bytes > MAX_VALUE_BYTES {
-        return Err(StoreError::TooLarge {
-            what: R::NAME,
-            bytes,
-            limit: MAX_VALUE_BYTES,
-        });
+        return Err(StoreError::TooLarge { what: R::NAME, bytes, limit: MAX_VALUE_BYTES });
     }
     let mut pieces = fields.chunks(PART_BYTES);
     let first = pieces.next().unwrap_or_default();
@@ -88,10 +81,7 @@ pub(crate) fn encode<R: Record>(row_key: &[u8], record: &R) -> Result<Value, Sto
         .collect();
     let count = u8::try_from(parts.len()).unwrap_or(u8::MAX);
     let sum = checksum(row_key, R::VERSION, count, &fields);
-    Ok(Value {
-        head: with_header(R::VERSION, count, sum, first),
-        parts,
-    })
+    Ok(Value { head: with_header(R::VERSION, count, sum, first), parts })
 }
 
 /// Returns the key of the row that continues `row_key` as number `number`, from 1.
@@ -138,10 +128,7 @@ pub(crate) fn decode<R: Record>(row_key: &[u8], value: &[u8]) -> Result<R, Store
         if rest.is_empty() {
             Ok(record)
         } else {
-            Err(RecordProblem::Fields(format!(
-                "{} bytes are left over",
-                rest.len()
-            )))
+            Err(RecordProblem::Fields(format!("{} bytes are left over", rest.len())))
         }
     };
     read().map_err(|problem| StoreError::Record {
@@ -177,9 +164,8 @@ pub(crate) fn unframe<'a>(
     if value.len() > MAX_VALUE_BYTES {
         return Err(RecordProblem::Length(value.len()));
     }
-    let (header, fields) = value
-        .split_first_chunk::<HEADER_BYTES>()
-        .ok_or(RecordProblem::Length(value.len()))?;
+    let (header, fields) =
+        value.split_first_chunk::<HEADER_BYTES>().ok_or(RecordProblem::Length(value.len()))?;
     let [version, parts, sum @ ..] = *header;
     if u32::from_be_bytes(sum) != checksum(row_key, version, parts, fields) {
         return Err(RecordProblem::Checksum);
@@ -216,11 +202,7 @@ pub(crate) fn key_text<R: Record>(row_key: &[u8]) -> String {
 
 /// Returns bytes for people, at most [`MAX_KEY_TEXT_BYTES`] of them.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(MAX_KEY_TEXT_BYTES)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    bytes.iter().take(MAX_KEY_TEXT_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -234,20 +216,9 @@ mod tests {
 
     fn record(values: [f64; 5]) -> CandleRecord {
         let [open, high, low, close, volume] = values;
-        let candle = Candle {
-            open_time_ms: -5,
-            open,
-            high,
-            low,
-            close,
-            volume,
-            trade_count: Some(7),
-        };
-        CandleRecord {
-            candle,
-            state: CandleState::Complete,
-            source: "binance".to_owned(),
-        }
+        let candle =
+            Candle { open_time_ms: -5, open, high, low, close, volume, trade_count: Some(7) };
+        CandleRecord { candle, state: CandleState::Complete, source: "binance".to_owned() }
     }
 
     fn key() -> Vec<u8> {
@@ -288,13 +259,7 @@ mod tests {
         let value = encode(&key(), &record([1.0; 5])).unwrap().head;
         let other = row_key::<CandleRecord>(&(StreamId("BTCUSD-5m".to_owned()), -4)).unwrap();
         let error = decode::<CandleRecord>(&other, &value).unwrap_err();
-        assert!(matches!(
-            error,
-            StoreError::Record {
-                problem: RecordProblem::Checksum,
-                ..
-            }
-        ));
+        assert!(matches!(error, StoreError::Record { problem: RecordProblem::Checksum, .. }));
     }
 
     #[test]
@@ -302,65 +267,35 @@ mod tests {
         let fields = postcard::to_allocvec(&record([1.0; 5])).unwrap();
         let newer = frame(&key(), CandleRecord::VERSION + 1, &fields);
         let error = decode::<CandleRecord>(&key(), &newer).unwrap_err();
-        assert!(matches!(
-            error,
-            StoreError::Record {
-                problem: RecordProblem::Version(2),
-                ..
-            }
-        ));
+        assert!(matches!(error, StoreError::Record { problem: RecordProblem::Version(2), .. }));
         let longer = frame(&key(), CandleRecord::VERSION, &[fields, vec![0]].concat());
         let error = decode::<CandleRecord>(&key(), &longer).unwrap_err();
-        assert!(matches!(
-            error,
-            StoreError::Record {
-                problem: RecordProblem::Fields(_),
-                ..
-            }
-        ));
+        assert!(matches!(error, StoreError::Record { problem: RecordProblem::Fields(_), .. }));
     }
 
     #[test]
     fn values_above_the_limit_are_refused() {
-        let record = AnswerRecord {
-            closes: vec![1.0; 12_600],
-            commitment: String::new(),
-        };
+        let record = AnswerRecord { closes: vec![1.0; 12_600], commitment: String::new() };
         let error = encode(b"key", &record).unwrap_err();
-        assert!(matches!(
-            error,
-            StoreError::TooLarge {
-                limit: MAX_VALUE_BYTES,
-                ..
-            }
-        ));
+        assert!(matches!(error, StoreError::TooLarge { limit: MAX_VALUE_BYTES, .. }));
     }
 
     #[test]
     fn long_values_are_cut_into_parts_and_joined_again() {
         for floats in [1, 700, 748, 750, 1_500, 12_400] {
             let closes: Vec<f64> = (0..floats).map(f64::from).collect();
-            let record = AnswerRecord {
-                closes,
-                commitment: "c".to_owned(),
-            };
+            let record = AnswerRecord { closes, commitment: "c".to_owned() };
             let value = encode(b"key", &record).unwrap();
             assert!(value.head.len() <= PART_BYTES + HEADER_BYTES);
             assert_eq!(usize::from(part_count(&value.head)), value.parts.len());
-            let mut parts: Vec<_> = value
-                .parts
-                .iter()
-                .map(|part| Some(IVec::from(part.as_slice())))
-                .collect();
+            let mut parts: Vec<_> =
+                value.parts.iter().map(|part| Some(IVec::from(part.as_slice()))).collect();
             let whole = join(&value.head, &parts);
             assert_eq!(decode::<AnswerRecord>(b"key", &whole).unwrap(), record);
             if parts.pop().is_some() {
                 assert!(decode::<AnswerRecord>(b"key", &join(&value.head, &parts)).is_err());
             }
         }
-        assert_eq!(
-            split_part_key(&part_key(b"key", 3)),
-            Some((b"key".as_slice(), 3))
-        );
+        assert_eq!(split_part_key(&part_key(b"key", 3)), Some((b"key".as_slice(), 3)));
     }
 }

@@ -45,11 +45,7 @@ impl Databases {
     ) -> Result<(Self, Identity), StoreError> {
         let cold = open_one(config, Db::Cold)?;
         let hot = open_one(config, Db::Hot)?;
-        let this = Self {
-            cold,
-            hot,
-            _lock: Arc::clone(lock),
-        };
+        let this = Self { cold, hot, _lock: Arc::clone(lock) };
         let identity = this.identify(expected, config)?;
         Ok((this, identity))
     }
@@ -114,11 +110,9 @@ impl Databases {
         while let Some((key, value)) =
             contain(db, "reading the ledger", || rows.next().transpose())?
         {
-            let (kind, tally) =
-                ledger::decode(&key, &value).map_err(|problem| StoreError::Damaged {
-                    db,
-                    detail: format!("ledger row: {problem}"),
-                })?;
+            let (kind, tally) = ledger::decode(&key, &value).map_err(|problem| {
+                StoreError::Damaged { db, detail: format!("ledger row: {problem}") }
+            })?;
             tallies.insert(kind, tally);
         }
         Ok(tallies)
@@ -177,25 +171,16 @@ impl Databases {
         if cold.is_none() && hot.is_some() {
             // The cold database is written first, so no crash leaves this behind.
             let detail = "it is empty although the hot database is not".to_owned();
-            return Err(StoreError::Damaged {
-                db: Db::Cold,
-                detail,
-            });
+            return Err(StoreError::Damaged { db: Db::Cold, detail });
         }
         let Some(identity) = cold.as_ref().or(expected) else {
-            return Err(StoreError::Missing {
-                path: config.path.clone(),
-            });
+            return Err(StoreError::Missing { path: config.path.clone() });
         };
         for known in [cold.as_ref(), hot.as_ref()].into_iter().flatten() {
             known.expect(expected.unwrap_or(identity))?;
         }
         let known = [(Db::Cold, cold.is_some()), (Db::Hot, hot.is_some())];
-        let new: Vec<Db> = known
-            .iter()
-            .filter(|(_, is)| !is)
-            .map(|(db, _)| *db)
-            .collect();
+        let new: Vec<Db> = known.iter().filter(|(_, is)| !is).map(|(db, _)| *db).collect();
         self.compare_with_mark(config, &new)?;
         for db in new {
             if db == Db::Hot && cold.is_some() {
@@ -205,8 +190,7 @@ impl Databases {
             }
             let value = identity::encode(db, identity)?;
             contain(db, "writing the identity", || {
-                self.tree(db)
-                    .insert(identity::identity_key(), value.as_slice())
+                self.tree(db).insert(identity::identity_key(), value.as_slice())
             })?;
             self.flush(db)?;
         }
@@ -265,10 +249,7 @@ pub(crate) fn contain<T>(
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
-            Err(StoreError::Damaged {
-                db,
-                detail: format!("{what}: panicked: {text}"),
-            })
+            Err(StoreError::Damaged { db, detail: format!("{what}: panicked: {text}") })
         }
     }
 }
@@ -290,10 +271,7 @@ pub(crate) fn close(databases: Arc<Databases>) {
         }
         drop(done);
     };
-    if let Err(error) = thread::Builder::new()
-        .name("store-close".to_owned())
-        .spawn(work)
-    {
+    if let Err(error) = thread::Builder::new().name("store-close".to_owned()).spawn(work) {
         error!(%error, "no thread to close the store on");
         return;
     }

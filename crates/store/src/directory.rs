@@ -38,9 +38,7 @@ pub(crate) fn lock(path: &Path) -> Result<Arc<File>, StoreError> {
         .map_err(|error| StoreError::directory(path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(Arc::new(file)),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: path.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(StoreError::directory(path, error)),
     }
 }
@@ -60,11 +58,7 @@ pub(crate) fn ensure_reserve(path: &Path, bytes: u64, floor_bytes: u64) {
         let mut left = bytes;
         while left > 0 {
             let step = left.min(block.len() as u64);
-            file.write_all(
-                block
-                    .get(..usize::try_from(step).unwrap_or(0))
-                    .unwrap_or(&[]),
-            )?;
+            file.write_all(block.get(..usize::try_from(step).unwrap_or(0)).unwrap_or(&[]))?;
             left -= step;
         }
         file.sync_all()
@@ -156,21 +150,13 @@ mod tests {
     #[test]
     fn only_unfinished_snapshots_are_set_aside_and_none_is_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let names = [
-            "snap.00A",
-            "snap.00B.generating",
-            "aside.snap.00B.generating",
-            "db",
-        ];
+        let names = ["snap.00A", "snap.00B.generating", "aside.snap.00B.generating", "db"];
         for name in names {
             fs::write(dir.path().join(name), name).unwrap();
         }
         let moved = set_aside_unfinished(dir.path()).unwrap();
         assert_eq!(moved, [dir.path().join("aside.snap.00B.generating.1")]);
-        assert_eq!(
-            fs::read_to_string(&moved[0]).unwrap(),
-            "snap.00B.generating"
-        );
+        assert_eq!(fs::read_to_string(&moved[0]).unwrap(), "snap.00B.generating");
         assert!(dir.path().join("snap.00A").exists());
         assert_eq!(set_aside_snapshots(dir.path()).unwrap().len(), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);

@@ -149,10 +149,7 @@ impl StoreError {
     ///
     /// [`Store::reopen`]: crate::Store::reopen
     pub const fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Full { .. } | Self::Io { .. } | Self::Locked { .. }
-        )
+        matches!(self, Self::Full { .. } | Self::Io { .. } | Self::Locked { .. })
     }
 
     /// Tells whether the process cannot go on with this store.
@@ -192,33 +189,20 @@ impl StoreError {
 
     pub(crate) fn directory(path: &Path, source: io::Error) -> Self {
         if is_full(source.kind()) {
-            return Self::Full {
-                what: "preparing the data directory",
-                detail: source.to_string(),
-            };
+            return Self::Full { what: "preparing the data directory", detail: source.to_string() };
         }
-        Self::Directory {
-            path: path.to_owned(),
-            source: Arc::new(source),
-        }
+        Self::Directory { path: path.to_owned(), source: Arc::new(source) }
     }
 
     pub(crate) fn io(what: &'static str, error: &io::Error) -> Self {
         let detail = error.to_string();
-        if is_full(error.kind()) {
-            Self::Full { what, detail }
-        } else {
-            Self::Io { what, detail }
-        }
+        if is_full(error.kind()) { Self::Full { what, detail } } else { Self::Io { what, detail } }
     }
 
     pub(crate) fn sled(db: Db, what: &'static str, error: &sled::Error) -> Self {
         match error {
             sled::Error::Io(error) => Self::io(what, error),
-            other => Self::Damaged {
-                db,
-                detail: format!("{what}: {other}"),
-            },
+            other => Self::Damaged { db, detail: format!("{what}: {other}") },
         }
     }
 }
@@ -244,22 +228,13 @@ mod tests {
         let full = StoreError::io("flushing", &io::Error::from(io::ErrorKind::StorageFull));
         assert!(matches!(full, StoreError::Full { .. }) && full.is_retryable());
         assert_eq!(full.exit_code(), 74);
-        assert_eq!(
-            StoreError::SchemaNewer { found: 2, known: 1 }.exit_code(),
-            78
-        );
+        assert_eq!(StoreError::SchemaNewer { found: 2, known: 1 }.exit_code(), 78);
     }
 
     #[test]
     fn errors_say_what_to_do() {
-        let conflict = StoreError::Conflict {
-            record: "result",
-            key: "(\"BTC\", 5)".to_owned(),
-            exists: true,
-        };
-        assert_eq!(
-            conflict.to_string(),
-            "result (\"BTC\", 5) exists already, nothing was written"
-        );
+        let conflict =
+            StoreError::Conflict { record: "result", key: "(\"BTC\", 5)".to_owned(), exists: true };
+        assert_eq!(conflict.to_string(), "result (\"BTC\", 5) exists already, nothing was written");
     }
 }

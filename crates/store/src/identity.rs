@@ -66,11 +66,7 @@ impl Identity {
         ];
         for (what, stored, given) in parts {
             if stored != given {
-                return Err(StoreError::Identity {
-                    what,
-                    stored,
-                    given,
-                });
+                return Err(StoreError::Identity { what, stored, given });
             }
         }
         Ok(())
@@ -102,27 +98,20 @@ pub(crate) fn encode(db: Db, identity: &Identity) -> Result<Vec<u8>, StoreError>
         database: db.as_str().to_owned(),
         identity: identity.clone(),
     };
-    let json = serde_json::to_vec(&row).map_err(|error| StoreError::Damaged {
-        db,
-        detail: format!("identity row: {error}"),
-    })?;
+    let json = serde_json::to_vec(&row)
+        .map_err(|error| StoreError::Damaged { db, detail: format!("identity row: {error}") })?;
     Ok(codec::frame(&identity_key(), VERSION, &json))
 }
 
 pub(crate) fn decode(db: Db, value: &[u8]) -> Result<Identity, StoreError> {
-    let damaged = |detail: String| StoreError::Damaged {
-        db,
-        detail: format!("identity row: {detail}"),
-    };
+    let damaged =
+        |detail: String| StoreError::Damaged { db, detail: format!("identity row: {detail}") };
     let (_, json) =
         codec::unframe(&identity_key(), value).map_err(|problem| damaged(problem.to_string()))?;
     let SchemaOnly { schema } =
         serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
     if schema > SCHEMA {
-        return Err(StoreError::SchemaNewer {
-            found: schema,
-            known: SCHEMA,
-        });
+        return Err(StoreError::SchemaNewer { found: schema, known: SCHEMA });
     }
     let row: IdentityRow =
         serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
@@ -149,40 +138,19 @@ mod tests {
     fn newer_schemas_and_swapped_directories_are_refused() {
         let own = encode(Db::Hot, &identity()).unwrap();
         assert_eq!(decode(Db::Hot, &own).unwrap(), identity());
-        assert!(matches!(
-            decode(Db::Cold, &own),
-            Err(StoreError::Damaged { .. })
-        ));
+        assert!(matches!(decode(Db::Cold, &own), Err(StoreError::Damaged { .. })));
         let newer = codec::frame(&identity_key(), VERSION, br#"{"schema":2,"anything":[]}"#);
         let error = decode(Db::Hot, &newer).unwrap_err();
-        assert!(matches!(
-            error,
-            StoreError::SchemaNewer {
-                found: 2,
-                known: SCHEMA
-            }
-        ));
+        assert!(matches!(error, StoreError::SchemaNewer { found: 2, known: SCHEMA }));
     }
 
     #[test]
     fn each_part_of_the_identity_counts() {
         let other = [
-            Identity {
-                network: "test".to_owned(),
-                ..identity()
-            },
-            Identity {
-                netuid: NetUid(3),
-                ..identity()
-            },
-            Identity {
-                hotkey: Hotkey::from_bytes([8; 32]),
-                ..identity()
-            },
-            Identity {
-                role: Role::Validator,
-                ..identity()
-            },
+            Identity { network: "test".to_owned(), ..identity() },
+            Identity { netuid: NetUid(3), ..identity() },
+            Identity { hotkey: Hotkey::from_bytes([8; 32]), ..identity() },
+            Identity { role: Role::Validator, ..identity() },
         ];
         for (given, part) in other.iter().zip(["network", "netuid", "hotkey", "role"]) {
             let error = identity().expect(given).unwrap_err();

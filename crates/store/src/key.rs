@@ -140,10 +140,7 @@ fn encode_text(text: &str, width: usize, out: &mut Vec<u8>) -> Result<(), KeyErr
         return Err(KeyError::Empty);
     }
     if text.len() > width {
-        return Err(KeyError::TooLong {
-            bytes: text.len(),
-            limit: width,
-        });
+        return Err(KeyError::TooLong { bytes: text.len(), limit: width });
     }
     if text.bytes().any(|byte| byte == 0) {
         return Err(KeyError::ZeroByte);
@@ -154,10 +151,7 @@ fn encode_text(text: &str, width: usize, out: &mut Vec<u8>) -> Result<(), KeyErr
 }
 
 fn decode_text(bytes: &[u8]) -> Option<String> {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (text, padding) = bytes.split_at_checked(end)?;
     if text.is_empty() || padding.iter().any(|byte| *byte != 0) {
         return None;
@@ -171,9 +165,7 @@ impl<A: KeyPart> StoreKey for A {
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() == A::WIDTH)
-            .then(|| A::decode_part(bytes))
-            .flatten()
+        (bytes.len() == A::WIDTH).then(|| A::decode_part(bytes)).flatten()
     }
 }
 
@@ -199,11 +191,7 @@ impl<A: KeyPart, B: KeyPart, C: KeyPart> StoreKey for (A, B, C) {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (first, rest) = bytes.split_at_checked(A::WIDTH)?;
         let (second, third) = rest.split_at_checked(B::WIDTH)?;
-        Some((
-            A::decode_part(first)?,
-            B::decode_part(second)?,
-            C::decode(third)?,
-        ))
+        Some((A::decode_part(first)?, B::decode_part(second)?, C::decode(third)?))
     }
 }
 
@@ -288,12 +276,6 @@ mod tests {
         let encode = |text: &str| StreamId(text.to_owned()).encode(&mut Vec::new());
         assert_eq!(encode(""), Err(KeyError::Empty));
         assert_eq!(encode("a\0b"), Err(KeyError::ZeroByte));
-        assert_eq!(
-            encode(&"x".repeat(33)),
-            Err(KeyError::TooLong {
-                bytes: 33,
-                limit: 32
-            })
-        );
+        assert_eq!(encode(&"x".repeat(33)), Err(KeyError::TooLong { bytes: 33, limit: 32 }));
     }
 }

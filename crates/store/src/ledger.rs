@@ -59,17 +59,10 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(u8, Tally), RecordProb
     if version != VERSION {
         return Err(RecordProblem::Version(version));
     }
-    let (rows, digest) = fields
-        .split_first_chunk::<8>()
-        .ok_or(RecordProblem::Length(value.len()))?;
+    let (rows, digest) =
+        fields.split_first_chunk::<8>().ok_or(RecordProblem::Length(value.len()))?;
     let digest = <[u8; 8]>::try_from(digest).map_err(|_| RecordProblem::Length(value.len()))?;
-    Ok((
-        kind,
-        Tally {
-            rows: u64::from_be_bytes(*rows),
-            digest: u64::from_be_bytes(digest),
-        },
-    ))
+    Ok((kind, Tally { rows: u64::from_be_bytes(*rows), digest: u64::from_be_bytes(digest) }))
 }
 
 /// The checksum covers key and value, so it stands for the row. It is mixed because sums of bare

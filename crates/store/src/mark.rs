@@ -53,20 +53,13 @@ pub(crate) struct Mark {
 impl Mark {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(file(path))?;
+        let file = options.create(true).truncate(false).write(true).open(file(path))?;
         Ok(Self { file })
     }
 
     pub(crate) fn write(&mut self, counts: Counts) {
         let body = encode(counts);
-        let write = self
-            .file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.file.write_all(&body));
+        let write = self.file.seek(SeekFrom::Start(0)).and_then(|_| self.file.write_all(&body));
         if let Err(error) = write {
             // An old mark checks less, it never refuses a good store.
             warn!(%error, "mark file not written");
@@ -79,10 +72,7 @@ pub(crate) fn read(path: &Path) -> Option<Counts> {
     let body = fs::read(file(path)).ok()?;
     let (cold, rest) = body.split_first_chunk::<8>()?;
     let (hot, _) = rest.split_first_chunk::<8>()?;
-    let counts = Counts {
-        cold: u64::from_be_bytes(*cold),
-        hot: u64::from_be_bytes(*hot),
-    };
+    let counts = Counts { cold: u64::from_be_bytes(*cold), hot: u64::from_be_bytes(*hot) };
     (encode(counts) == body).then_some(counts)
 }
 
@@ -134,10 +124,7 @@ mod tests {
     fn a_mark_comes_back_and_a_broken_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), None);
-        let counts = Counts {
-            cold: 7,
-            hot: u64::MAX,
-        };
+        let counts = Counts { cold: 7, hot: u64::MAX };
         let mut mark = Mark::open(dir.path()).unwrap();
         mark.write(Counts::default());
         mark.write(counts);

@@ -94,10 +94,9 @@ pub(crate) fn check_finite<'a>(
     values: impl IntoIterator<Item = &'a f64>,
 ) -> Result<(), InvalidRecord> {
     match values.into_iter().position(|value| !value.is_finite()) {
-        Some(index) => Err(InvalidRecord {
-            field,
-            rule: format!("is not finite at position {index}"),
-        }),
+        Some(index) => {
+            Err(InvalidRecord { field, rule: format!("is not finite at position {index}") })
+        }
         None => Ok(()),
     }
 }

@@ -55,14 +55,7 @@ pub fn repair(path: impl Into<PathBuf>, cache_bytes: u64) -> Result<RepairReport
     let verify = store.verify();
     store.close_blocking();
     let lost_batches = before.zip(mark::read(&path)).map_or(0, |(before, after)| {
-        Db::ALL
-            .into_iter()
-            .map(|db| before.get(db).saturating_sub(after.get(db)))
-            .sum()
+        Db::ALL.into_iter().map(|db| before.get(db).saturating_sub(after.get(db))).sum()
     });
-    Ok(RepairReport {
-        set_aside,
-        lost_batches,
-        verify: verify?,
-    })
+    Ok(RepairReport { set_aside, lost_batches, verify: verify? })
 }

@@ -48,11 +48,7 @@ impl Store {
         cursor: Bound<R::Key>,
         before_ms: i64,
     ) -> Result<Page<R>, StoreError> {
-        let mut page = Page {
-            batch: Batch::new(),
-            damaged: None,
-            next: None,
-        };
+        let mut page = Page { batch: Batch::new(), damaged: None, next: None };
         let limit = REMOVE_ROWS.min(READ_ROWS);
         for (read, row) in self.scan::<R>((cursor, Bound::Unbounded)).enumerate() {
             let (key, record) = match row {

@@ -27,21 +27,11 @@ pub struct Scan<R: Record> {
 impl<R: Record> Scan<R> {
     pub(crate) fn new(databases: Arc<Databases>, from: Bound<Vec<u8>>, to: Bound<Vec<u8>>) -> Self {
         let rows = (!is_empty(&from, &to)).then(|| databases.tree(R::DB).range((from, to)));
-        Self {
-            rows,
-            failure: None,
-            databases: Some(databases),
-            record: PhantomData,
-        }
+        Self { rows, failure: None, databases: Some(databases), record: PhantomData }
     }
 
     pub(crate) fn failed(failure: StoreError) -> Self {
-        Self {
-            rows: None,
-            failure: Some(failure),
-            databases: None,
-            record: PhantomData,
-        }
+        Self { rows: None, failure: Some(failure), databases: None, record: PhantomData }
     }
 
     fn step(
@@ -127,9 +117,7 @@ impl<R: Record> FusedIterator for Scan<R> {}
 
 impl<R: Record> fmt::Debug for Scan<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scan")
-            .field("record", &R::NAME)
-            .finish_non_exhaustive()
+        f.debug_struct("Scan").field("record", &R::NAME).finish_non_exhaustive()
     }
 }
 

@@ -125,11 +125,8 @@ impl Store {
             hotkey: forecastd_core::Hotkey::from_bytes([0; 32]),
             role: crate::identity::Role::Both,
         };
-        let config = StoreConfig {
-            cache_bytes,
-            reserve_bytes: 0,
-            ..StoreConfig::new(path, nobody)
-        };
+        let config =
+            StoreConfig { cache_bytes, reserve_bytes: 0, ..StoreConfig::new(path, nobody) };
         Self::open_as(config, None)
     }
 
@@ -152,11 +149,7 @@ impl Store {
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&commands))
             .map_err(|error| StoreError::io("starting the writer thread", &error))?;
-        Ok(Self {
-            shared,
-            queue,
-            places: Arc::new(Semaphore::new(QUEUE)),
-        })
+        Ok(Self { shared, queue, places: Arc::new(Semaphore::new(QUEUE)) })
     }
 
     /// Writes a batch and returns when it is on disk.
@@ -174,11 +167,7 @@ impl Store {
         let (answer, outcome) = oneshot::channel();
         // The caller may have gone away: its batch is written all the same.
         let reply = Box::new(move |outcome| drop(answer.send(outcome)));
-        self.send(Command::Write {
-            batch,
-            reply,
-            _permit: permit,
-        })?;
+        self.send(Command::Write { batch, reply, _permit: permit })?;
         outcome.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -189,11 +178,7 @@ impl Store {
     /// As [`Store::write`].
     pub fn write_blocking(&self, batch: Batch) -> Result<(), StoreError> {
         let batch = batch.check()?;
-        self.ask(|reply| Command::Write {
-            batch,
-            reply,
-            _permit: None,
-        })
+        self.ask(|reply| Command::Write { batch, reply, _permit: None })
     }
 
     /// Returns a row.
@@ -201,10 +186,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Record`] when the row is damaged; the cause when the store is suspended.
     pub fn get<R: Record>(&self, key: &R::Key) -> Result<Option<R>, StoreError> {
-        let row_key = row_key::<R>(key).map_err(|reason| StoreError::Key {
-            record: R::NAME,
-            reason,
-        })?;
+        let row_key =
+            row_key::<R>(key).map_err(|reason| StoreError::Key { record: R::NAME, reason })?;
         match self.shared.databases()?.whole(R::DB, &row_key)? {
             Some(value) => codec::decode(&row_key, &value).map(Some),
             None => Ok(None),
@@ -214,10 +197,7 @@ impl Store {
     /// Returns the rows of a range of keys, in order, from both ends.
     pub fn scan<R: Record>(&self, range: impl RangeBounds<R::Key>) -> Scan<R> {
         let encode = |key: &R::Key| {
-            row_key::<R>(key).map_err(|reason| StoreError::Key {
-                record: R::NAME,
-                reason,
-            })
+            row_key::<R>(key).map_err(|reason| StoreError::Key { record: R::NAME, reason })
         };
         let kind = kind_prefix::<R>();
         let from = match range.start_bound() {
@@ -241,10 +221,7 @@ impl Store {
     pub fn scan_prefix<R: Record>(&self, prefix: &impl KeyPrefix<R::Key>) -> Scan<R> {
         let mut from = kind_prefix::<R>();
         if let Err(reason) = prefix.encode_prefix(&mut from) {
-            return Scan::failed(StoreError::Key {
-                record: R::NAME,
-                reason,
-            });
+            return Scan::failed(StoreError::Key { record: R::NAME, reason });
         }
         let to = prefix_end(&from);
         match self.shared.databases() {
@@ -287,9 +264,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn reopen(&self) -> Result<(), StoreError> {
         let (answer, outcome) = oneshot::channel();
-        self.send(Command::Task(Box::new(move |writer| {
-            drop(answer.send(writer.reopen()))
-        })))?;
+        self.send(Command::Task(Box::new(move |writer| drop(answer.send(writer.reopen())))))?;
         outcome.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -349,9 +324,7 @@ impl Store {
         work: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, outcome) = mpsc::sync_channel(1);
-        self.send(Command::Task(Box::new(move |writer| {
-            drop(answer.send(work(writer)))
-        })))?;
+        self.send(Command::Task(Box::new(move |writer| drop(answer.send(work(writer))))))?;
         outcome.recv().unwrap_or(Err(StoreError::Closed))
     }
 
@@ -368,9 +341,7 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("path", &self.shared.config.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("path", &self.shared.config.path).finish_non_exhaustive()
     }
 }
 
@@ -406,17 +377,11 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> Option<Arc<File>> {
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn unlock(&self) {
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -52,11 +52,7 @@ impl Store {
         let identity = serde_json::to_vec(self.identity()).map_err(|error| export(&error))?;
         self.on_writer(move |writer| {
             let databases = writer.databases()?;
-            let mut out = Summed {
-                inner: out,
-                sum: 0,
-                bytes: 0,
-            };
+            let mut out = Summed { inner: out, sum: 0, bytes: 0 };
             let mut rows = 0_u64;
             out.put(MAGIC)?;
             out.put(&identity)?;
@@ -87,10 +83,7 @@ impl Store {
             let sum = out.sum;
             out.put(&sum.to_be_bytes())?;
             out.inner.flush().map_err(|error| export(&error))?;
-            Ok(ExportReport {
-                rows,
-                bytes: out.bytes,
-            })
+            Ok(ExportReport { rows, bytes: out.bytes })
         })
     }
 }
@@ -112,33 +105,18 @@ pub fn import(config: &StoreConfig, input: impl Read) -> Result<ExportReport, St
     name.push(".importing");
     let beside = PathBuf::from(name);
     if beside.exists() {
-        let detail = format!(
-            "{} is left of an earlier import, remove it",
-            beside.display()
-        );
+        let detail = format!("{} is left of an earlier import, remove it", beside.display());
         return Err(StoreError::Export { detail });
     }
-    let mut input = Summed {
-        inner: input,
-        sum: 0,
-        bytes: 0,
-    };
+    let mut input = Summed { inner: input, sum: 0, bytes: 0 };
     check_header(&mut input, &config.identity)?;
-    let store = Store::open(StoreConfig {
-        path: beside.clone(),
-        reserve_bytes: 0,
-        ..config.clone()
-    })?;
+    let store =
+        Store::open(StoreConfig { path: beside.clone(), reserve_bytes: 0, ..config.clone() })?;
     let outcome = import_rows(&store, &mut input).and_then(|rows| {
         let report = store.verify()?;
         match report.problems.first() {
-            Some(problem) => Err(StoreError::Export {
-                detail: problem.clone(),
-            }),
-            None => Ok(ExportReport {
-                rows,
-                bytes: input.bytes,
-            }),
+            Some(problem) => Err(StoreError::Export { detail: problem.clone() }),
+            None => Ok(ExportReport { rows, bytes: input.bytes }),
         }
     });
     store.close_blocking();
@@ -160,9 +138,7 @@ fn check_header(input: &mut Summed<impl Read>, expected: &Identity) -> Result<()
     let mut magic = vec![0; MAGIC.len()];
     input.take(&mut magic)?;
     if magic != MAGIC {
-        return Err(StoreError::Export {
-            detail: "it is not a store export".to_owned(),
-        });
+        return Err(StoreError::Export { detail: "it is not a store export".to_owned() });
     }
     let mut json = Vec::new();
     let mut byte = [0];
@@ -172,9 +148,7 @@ fn check_header(input: &mut Summed<impl Read>, expected: &Identity) -> Result<()
             break;
         }
         if json.len() >= MAX_IDENTITY_BYTES {
-            return Err(StoreError::Export {
-                detail: "its identity line is too long".to_owned(),
-            });
+            return Err(StoreError::Export { detail: "its identity line is too long".to_owned() });
         }
         json.extend_from_slice(&byte);
     }
@@ -195,9 +169,7 @@ fn import_rows(store: &Store, input: &mut Summed<impl Read>) -> Result<u64, Stor
             [0] => Db::Cold,
             [1] => Db::Hot,
             [other] => {
-                return Err(StoreError::Export {
-                    detail: format!("row {rows} has tag {other}"),
-                });
+                return Err(StoreError::Export { detail: format!("row {rows} has tag {other}") });
             }
         };
         let (mut key_bytes, mut value_bytes) = ([0; 2], [0; 4]);
@@ -206,9 +178,7 @@ fn import_rows(store: &Store, input: &mut Summed<impl Read>) -> Result<u64, Stor
         let key_bytes = usize::from(u16::from_be_bytes(key_bytes));
         let value_bytes = usize::try_from(u32::from_be_bytes(value_bytes)).unwrap_or(usize::MAX);
         if key_bytes > MAX_KEY_BYTES || value_bytes > MAX_VALUE_BYTES {
-            return Err(StoreError::Export {
-                detail: format!("row {rows} is too large"),
-            });
+            return Err(StoreError::Export { detail: format!("row {rows} is too large") });
         }
         let (mut key, mut value) = (vec![0; key_bytes], vec![0; value_bytes]);
         input.take(&mut key)?;
@@ -217,9 +187,7 @@ fn import_rows(store: &Store, input: &mut Summed<impl Read>) -> Result<u64, Stor
         // A row that is continued is checked with its parts, when all of them are there.
         let is_continued = codec::part_count(&value) > 0;
         if is_own || (!is_continued && codec::unframe(&key, &value).is_err()) {
-            return Err(StoreError::Export {
-                detail: format!("row {rows} is damaged"),
-            });
+            return Err(StoreError::Export { detail: format!("row {rows} is damaged") });
         }
         if batch.db != Some(db) || batch.bytes >= IMPORT_BYTES {
             store.write_blocking(std::mem::replace(&mut batch, Batch::raw(db)))?;
@@ -234,9 +202,7 @@ fn import_rows(store: &Store, input: &mut Summed<impl Read>) -> Result<u64, Stor
     let mut stored_sum = [0; 4];
     input.take(&mut stored_sum)?;
     if u64::from_be_bytes(count) != rows || u32::from_be_bytes(stored_sum) != sum {
-        return Err(StoreError::Export {
-            detail: "its rows do not fit its checksum".to_owned(),
-        });
+        return Err(StoreError::Export { detail: "its rows do not fit its checksum".to_owned() });
     }
     Ok(rows)
 }
@@ -249,9 +215,7 @@ const fn tag(db: Db) -> u8 {
 }
 
 fn export(error: &dyn std::error::Error) -> StoreError {
-    StoreError::Export {
-        detail: error.to_string(),
-    }
+    StoreError::Export { detail: error.to_string() }
 }
 
 /// A stream with the checksum and the number of the bytes that went through it.
@@ -270,9 +234,7 @@ impl<T> Summed<T> {
 
 impl<T: Write> Summed<T> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.inner
-            .write_all(bytes)
-            .map_err(|error| export(&error))?;
+        self.inner.write_all(bytes).map_err(|error| export(&error))?;
         self.count(bytes);
         Ok(())
     }
@@ -280,14 +242,10 @@ impl<T: Write> Summed<T> {
 
 impl<T: Read> Summed<T> {
     fn take(&mut self, bytes: &mut [u8]) -> Result<(), StoreError> {
-        self.inner
-            .read_exact(bytes)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => StoreError::Export {
-                    detail: "it is cut".to_owned(),
-                },
-                _ => export(&error),
-            })?;
+        self.inner.read_exact(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => StoreError::Export { detail: "it is cut".to_owned() },
+            _ => export(&error),
+        })?;
         self.count(bytes);
         Ok(())
     }

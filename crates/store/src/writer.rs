@@ -56,12 +56,7 @@ impl Writer {
         let path = &shared.config.path;
         let mut mark = Mark::open(path).map_err(|error| StoreError::directory(path, error))?;
         mark.write(counts);
-        Ok(Self {
-            shared,
-            tallies,
-            counts,
-            mark,
-        })
+        Ok(Self { shared, tallies, counts, mark })
     }
 
     /// Works until the store is closed or its last handle is dropped.
@@ -69,20 +64,12 @@ impl Writer {
         let mut next = queue.recv().ok();
         while let Some(command) = next.take() {
             match command {
-                Command::Write {
-                    batch,
-                    reply,
-                    _permit,
-                } => {
+                Command::Write { batch, reply, _permit } => {
                     let mut bytes = batch.bytes;
                     let mut group = vec![(batch, reply, _permit)];
                     while group.len() < GROUP_BATCHES && bytes < GROUP_BYTES {
                         match queue.try_recv() {
-                            Ok(Command::Write {
-                                batch,
-                                reply,
-                                _permit,
-                            }) => {
+                            Ok(Command::Write { batch, reply, _permit }) => {
                                 bytes += batch.bytes;
                                 group.push((batch, reply, _permit));
                             }
@@ -184,9 +171,7 @@ impl Writer {
             }
             Err(error) => {
                 answers.extend(
-                    group
-                        .into_iter()
-                        .map(|(_, reply, permit)| (Err(error.clone()), reply, permit)),
+                    group.into_iter().map(|(_, reply, permit)| (Err(error.clone()), reply, permit)),
                 );
             }
         }
@@ -210,30 +195,19 @@ impl Writer {
             let exists = databases.get(db, &condition.row_key)?.is_some();
             if exists != condition.must_exist {
                 let (record, key) = (condition.record, condition.key.clone());
-                return Err(StoreError::Conflict {
-                    record,
-                    key,
-                    exists,
-                });
+                return Err(StoreError::Conflict { record, key, exists });
             }
         }
         if batch.rows.is_empty() {
             return Ok(());
         }
         let known = self.tallies.entry(db).or_default();
-        let mut changes = Changes {
-            known,
-            changed: Tallies::new(),
-            writes: sled::Batch::default(),
-        };
+        let mut changes =
+            Changes { known, changed: Tallies::new(), writes: sled::Batch::default() };
         for (row_key, value) in &batch.rows {
             let old = databases.get(db, row_key)?;
             let old_parts = old.as_deref().map_or(0, codec::part_count);
-            changes.row(
-                row_key,
-                old.as_deref(),
-                value.as_ref().map(|value| value.head.as_slice()),
-            );
+            changes.row(row_key, old.as_deref(), value.as_ref().map(|value| value.head.as_slice()));
             let mut parts = value.iter().flat_map(|value| &value.parts);
             for number in 1..=u8::MAX {
                 let part = parts.next();
@@ -245,19 +219,13 @@ impl Writer {
                 changes.row(&key, old.as_deref(), part.map(Vec::as_slice));
             }
         }
-        let Changes {
-            changed,
-            mut writes,
-            ..
-        } = changes;
+        let Changes { changed, mut writes, .. } = changes;
         for (kind, tally) in &changed {
             writes.insert(&ledger::ledger_key(*kind), ledger::encode(*kind, *tally));
         }
         let count = self.counts.get(db) + 1;
         writes.insert(&mark::count_key(), mark::encode_count(count));
-        contain(db, "writing a batch", || {
-            databases.tree(db).apply_batch(writes)
-        })?;
+        contain(db, "writing a batch", || databases.tree(db).apply_batch(writes))?;
         known.extend(changed);
         self.counts.set(db, count);
         Ok(())
@@ -315,8 +283,5 @@ const fn is_refusal(error: &StoreError) -> bool {
 }
 
 fn read_tallies(databases: &Databases) -> Result<BTreeMap<Db, Tallies>, StoreError> {
-    Db::ALL
-        .into_iter()
-        .map(|db| Ok((db, databases.tallies(db)?)))
-        .collect()
+    Db::ALL.into_iter().map(|db| Ok((db, databases.tallies(db)?))).collect()
 }

@@ -25,10 +25,8 @@ fn write_for_ever(path: &Path) {
     let mut slot = done.map_or(0, |(key, _)| key.1 / SLOT_MS + 1);
     let mut out = std::io::stdout().lock();
     // What was scored but not cleared when the last child died is cleared now.
-    let left: Vec<_> = store
-        .scan::<RoundRecord>(..)
-        .map(|row| row.unwrap().0.1 / SLOT_MS)
-        .collect();
+    let left: Vec<_> =
+        store.scan::<RoundRecord>(..).map(|row| row.unwrap().0.1 / SLOT_MS).collect();
     for old in left.into_iter().filter(|old| *old < slot - 5) {
         store.write_blocking(clearing_batch(old, MINERS)).unwrap();
         writeln!(out, "clear {old}").unwrap();
@@ -36,14 +34,10 @@ fn write_for_ever(path: &Path) {
     loop {
         store.write_blocking(pending_batch(slot, MINERS)).unwrap();
         writeln!(out, "hot {slot}").unwrap();
-        store
-            .write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, MINERS))
-            .unwrap();
+        store.write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, MINERS)).unwrap();
         writeln!(out, "cold {slot}").unwrap();
         if slot >= 5 {
-            store
-                .write_blocking(clearing_batch(slot - 5, MINERS))
-                .unwrap();
+            store.write_blocking(clearing_batch(slot - 5, MINERS)).unwrap();
             writeln!(out, "clear {}", slot - 5).unwrap();
         }
         slot += 1;
@@ -86,44 +80,26 @@ fn check(store: &Store, acknowledged: &Acknowledged) {
     );
     for (number, (key, record)) in results.iter().enumerate() {
         let slot = i64::try_from(number).unwrap();
-        assert_eq!(
-            record,
-            &result(slot, slot.unsigned_abs() + 1, MINERS),
-            "slot {slot}"
-        );
+        assert_eq!(record, &result(slot, slot.unsigned_abs() + 1, MINERS), "slot {slot}");
         let answers = store.scan_prefix::<ScoredAnswerRecord>(key).count();
         assert_eq!(answers, usize::from(MINERS), "slot {slot} is torn");
     }
     let state = store.get::<EmaRecord>(&stream()).unwrap();
-    assert_eq!(
-        state.map_or(0, |state| state.sequence),
-        scored.unsigned_abs()
-    );
+    assert_eq!(state.map_or(0, |state| state.sequence), scored.unsigned_abs());
     for slot in acknowledged.cleared + 1..acknowledged.hot {
         let key = (stream(), slot * SLOT_MS);
         let stored = store.get::<RoundRecord>(&key).unwrap();
-        assert_eq!(
-            stored,
-            Some(round(slot, MINERS, RoundState::Pending)),
-            "slot {slot}"
-        );
+        assert_eq!(stored, Some(round(slot, MINERS, RoundState::Pending)), "slot {slot}");
     }
     for row in store.scan::<RoundRecord>(..) {
         let (key, _) = row.unwrap();
         let slot = key.1 / SLOT_MS;
-        assert!(
-            slot >= acknowledged.cleared,
-            "slot {slot} came back, {acknowledged:?}"
-        );
-        assert_eq!(
-            store.scan_prefix::<AnswerRecord>(&key).count(),
-            usize::from(MINERS)
-        );
+        assert!(slot >= acknowledged.cleared, "slot {slot} came back, {acknowledged:?}");
+        assert_eq!(store.scan_prefix::<AnswerRecord>(&key).count(), usize::from(MINERS));
     }
-    assert_eq!(
-        store.count::<RoundRecord>().unwrap() * usize::from(MINERS),
-        { store.count::<AnswerRecord>().unwrap() }
-    );
+    assert_eq!(store.count::<RoundRecord>().unwrap() * usize::from(MINERS), {
+        store.count::<AnswerRecord>().unwrap()
+    });
 }
 
 /// The child's end of the test below; does nothing when it is run as a test.
@@ -141,12 +117,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     let mut random = std::process::id();
     for _ in 0..KILLS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "child_writes_until_it_is_killed",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(["--exact", "child_writes_until_it_is_killed", "--nocapture", "--test-threads=1"])
             .env(CHILD, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -170,10 +141,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         check(&store, &acknowledged);
         store.close_blocking();
     }
-    assert!(
-        acknowledged.cold > 100,
-        "the child must have worked: {acknowledged:?}"
-    );
+    assert!(acknowledged.cold > 100, "the child must have worked: {acknowledged:?}");
     println!("{KILLS} kills, {acknowledged:?}");
 }
 
@@ -186,17 +154,10 @@ fn a_snapshot_that_was_being_written_does_not_keep_the_store_closed() {
     let unfinished = dir.path().join("cold/snap.FFFFFFFFFFFFFFFF.generating");
     fs::write(&unfinished, b"cut").unwrap();
     let store = open(dir.path());
-    assert_eq!(
-        store.get::<ResultRecord>(&(stream(), 0)).unwrap(),
-        Some(result(0, 1, 4))
-    );
+    assert_eq!(store.get::<ResultRecord>(&(stream(), 0)).unwrap(), Some(result(0, 1, 4)));
     assert!(store.verify().unwrap().is_ok());
     assert!(!unfinished.exists());
-    assert!(
-        dir.path()
-            .join("cold/aside.snap.FFFFFFFFFFFFFFFF.generating")
-            .exists()
-    );
+    assert!(dir.path().join("cold/aside.snap.FFFFFFFFFFFFFFFF.generating").exists());
 }
 
 #[test]
@@ -204,19 +165,14 @@ fn an_empty_snapshot_is_damage_until_the_repair_sets_it_aside() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for slot in 0..30 {
-        store
-            .write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 8))
-            .unwrap();
+        store.write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 8)).unwrap();
     }
     let before = store.verify().unwrap();
     store.close_blocking();
     fs::write(dir.path().join("cold/snap.FFFFFFFFFFFFFFFF"), b"").unwrap();
     for _ in 0..2 {
         let error = Store::open(config(dir.path())).unwrap_err();
-        assert!(
-            matches!(error, StoreError::Damaged { db: Db::Cold, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, StoreError::Damaged { db: Db::Cold, .. }), "{error}");
         assert_eq!(error.exit_code(), 74);
     }
     let report = repair(dir.path(), 4 << 20).unwrap();

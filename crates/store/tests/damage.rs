@@ -13,9 +13,7 @@ use forecastd_store::*;
 fn fill(path: &Path) {
     let store = open(path);
     for slot in 0..40 {
-        store
-            .write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 6))
-            .unwrap();
+        store.write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 6)).unwrap();
     }
     store.close_blocking();
 }
@@ -58,26 +56,15 @@ fn a_changed_row_is_refused_and_the_others_are_read() {
         db.insert(key, value).unwrap();
     });
     let store = open(dir.path());
-    let error = store
-        .get::<ResultRecord>(&(stream(), 39 * SLOT_MS))
-        .unwrap_err();
-    let is_checksum = matches!(
-        error,
-        StoreError::Record {
-            problem: RecordProblem::Checksum,
-            ..
-        }
-    );
+    let error = store.get::<ResultRecord>(&(stream(), 39 * SLOT_MS)).unwrap_err();
+    let is_checksum = matches!(error, StoreError::Record { problem: RecordProblem::Checksum, .. });
     assert!(is_checksum && error.exit_code() == 74, "{error}");
     let read: Vec<_> = store.scan::<ResultRecord>(..).collect();
     assert_eq!(read.len(), 40);
     assert_eq!(read.iter().filter(|row| row.is_ok()).count(), 39);
     let report = store.verify().unwrap();
     assert_eq!(report.problem_count, 1, "{report:?}");
-    assert!(
-        store.export(std::io::sink()).is_err(),
-        "no backup of damaged rows"
-    );
+    assert!(store.export(std::io::sink()).is_err(), "no backup of damaged rows");
 }
 
 #[test]
@@ -114,10 +101,7 @@ fn a_row_that_vanished_or_came_back_is_noticed() {
         db.insert(key, value).unwrap();
     });
     let report = open(dir.path()).verify().unwrap();
-    assert_eq!(
-        report.problems,
-        ["cold: moving averages has other rows than were written"]
-    );
+    assert_eq!(report.problems, ["cold: moving averages has other rows than were written"]);
 }
 
 #[test]
@@ -128,9 +112,7 @@ fn a_database_that_falls_back_is_refused_until_it_is_accepted() {
     copy(&now.join("cold"), &before);
     let store = open(&now);
     for slot in 40..43 {
-        store
-            .write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 6))
-            .unwrap();
+        store.write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 6)).unwrap();
     }
     store.close_blocking();
     fs::remove_dir_all(now.join("cold")).unwrap();
@@ -138,18 +120,10 @@ fn a_database_that_falls_back_is_refused_until_it_is_accepted() {
     for _ in 0..2 {
         let error = Store::open(config(&now)).unwrap_err();
         let is_damage = matches!(error, StoreError::Damaged { db: Db::Cold, .. });
-        assert!(
-            is_damage
-                && error
-                    .to_string()
-                    .contains("3 acknowledged batches are missing")
-        );
+        assert!(is_damage && error.to_string().contains("3 acknowledged batches are missing"));
     }
     let report = repair(&now, 4 << 20).unwrap();
-    assert!(
-        report.lost_batches == 3 && report.verify.is_ok(),
-        "{report:?}"
-    );
+    assert!(report.lost_batches == 3 && report.verify.is_ok(), "{report:?}");
     assert_eq!(open(&now).count::<ResultRecord>().unwrap(), 40);
 }
 
@@ -169,10 +143,7 @@ fn a_newer_schema_is_refused() {
         db.insert(key, framed).unwrap();
     });
     let error = Store::open(config(dir.path())).unwrap_err();
-    assert!(
-        matches!(error, StoreError::SchemaNewer { found: 2, known: 1 }),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::SchemaNewer { found: 2, known: 1 }), "{error}");
     assert_eq!(error.exit_code(), 78);
 }
 
@@ -196,9 +167,8 @@ fn flipped_bits_never_give_a_wrong_value() {
     for case in 0..25 {
         let path = dir.path().join(format!("case-{case}"));
         copy(&whole, &path);
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut bytes = fs::read(path.join("cold/db")).unwrap();
         let at = usize::try_from((random >> 16) % size).unwrap();
         // The last case is the untouched copy: the judge must find nothing there.
@@ -210,11 +180,7 @@ fn flipped_bits_never_give_a_wrong_value() {
         let output = std::process::Command::new("timeout")
             .args(["-k", "1", "20"])
             .arg(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "flipped_bits_never_give_a_wrong_value",
-                "--nocapture",
-            ])
+            .args(["--exact", "flipped_bits_never_give_a_wrong_value", "--nocapture"])
             .env(CHILD, &path)
             .output()
             .unwrap();
@@ -222,25 +188,17 @@ fn flipped_bits_never_give_a_wrong_value() {
         let outcome = ["refused", "noticed", "whole", "WRONG"]
             .into_iter()
             .find(|word| text.lines().any(|line| line == *word))
-            .map_or_else(
-                || format!("ended with {:?}", output.status.code()),
-                str::to_owned,
-            );
+            .map_or_else(|| format!("ended with {:?}", output.status.code()), str::to_owned);
         assert_ne!(outcome, "WRONG", "byte {at} of {size}: {text}");
         if is_control {
             assert_eq!(outcome, "whole", "{text}");
         }
         *outcomes.entry(outcome).or_default() += 1;
     }
-    assert!(
-        outcomes.contains_key("refused"),
-        "the flips must reach something: {outcomes:?}"
-    );
+    assert!(outcomes.contains_key("refused"), "the flips must reach something: {outcomes:?}");
     println!("{outcomes:?}");
-    let contained: usize = ["refused", "noticed", "whole"]
-        .iter()
-        .filter_map(|o| outcomes.get(*o))
-        .sum();
+    let contained: usize =
+        ["refused", "noticed", "whole"].iter().filter_map(|o| outcomes.get(*o)).sum();
     assert!(contained >= 20, "panics or hangs get out: {outcomes:?}");
 }
 
@@ -264,14 +222,8 @@ fn judge(path: &Path) -> &'static str {
         }
     }
     let is_complete = store.scan::<ResultRecord>(..).filter(Result::is_ok).count() == 40
-        && store
-            .scan::<ScoredAnswerRecord>(..)
-            .filter(Result::is_ok)
-            .count()
-            == 240
-        && store
-            .get::<EmaRecord>(&stream())
-            .is_ok_and(|state| state == Some(ema(40, 6)));
+        && store.scan::<ScoredAnswerRecord>(..).filter(Result::is_ok).count() == 240
+        && store.get::<EmaRecord>(&stream()).is_ok_and(|state| state == Some(ema(40, 6)));
     match store.verify() {
         Ok(report) if report.is_ok() && is_complete => "whole",
         // Rows are missing or old and nothing says so.

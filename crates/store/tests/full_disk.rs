@@ -22,19 +22,12 @@ fn limit_files(current: Option<u64>) {
 }
 
 fn fill_up(path: &Path) {
-    let store = Store::open(StoreConfig {
-        reserve_bytes: 1 << 20,
-        ..config(path)
-    })
-    .unwrap();
+    let store = Store::open(StoreConfig { reserve_bytes: 1 << 20, ..config(path) }).unwrap();
     limit_files(Some(LIMIT_BYTES));
     let mut acknowledged = 0;
     let cause = loop {
-        match store.write_blocking(scored_batch(
-            acknowledged,
-            acknowledged.unsigned_abs() + 1,
-            64,
-        )) {
+        match store.write_blocking(scored_batch(acknowledged, acknowledged.unsigned_abs() + 1, 64))
+        {
             Ok(()) => acknowledged += 1,
             Err(error) => break error,
         }
@@ -43,36 +36,23 @@ fn fill_up(path: &Path) {
     assert!(matches!(cause, StoreError::Full { .. }), "{cause}");
     assert!(cause.is_retryable() && acknowledged > 10);
     let error = store.write_blocking(pending_batch(0, 1)).unwrap_err();
-    assert!(
-        matches!(error, StoreError::Full { .. }),
-        "nothing is written meanwhile: {error}"
-    );
+    assert!(matches!(error, StoreError::Full { .. }), "nothing is written meanwhile: {error}");
     let error = store.get::<EmaRecord>(&stream()).unwrap_err();
-    assert!(
-        matches!(error, StoreError::Full { .. }),
-        "nothing is read meanwhile: {error}"
-    );
+    assert!(matches!(error, StoreError::Full { .. }), "nothing is read meanwhile: {error}");
     assert!(store.stats().suspended.is_some());
     limit_files(None);
     store.reopen_blocking().unwrap();
     assert!(store.stats().suspended.is_none());
     let scored = i64::try_from(store.count::<ResultRecord>().unwrap()).unwrap();
-    assert!(
-        scored == acknowledged || scored == acknowledged + 1,
-        "{scored}, {acknowledged}"
-    );
+    assert!(scored == acknowledged || scored == acknowledged + 1, "{scored}, {acknowledged}");
     let report = store.verify().unwrap();
     assert!(report.is_ok(), "{report:?}");
     for slot in 0..acknowledged {
-        let stored = store
-            .get::<ResultRecord>(&(stream(), slot * SLOT_MS))
-            .unwrap();
+        let stored = store.get::<ResultRecord>(&(stream(), slot * SLOT_MS)).unwrap();
         assert_eq!(stored, Some(result(slot, slot.unsigned_abs() + 1, 64)));
     }
     for slot in scored..scored + 20 {
-        store
-            .write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 64))
-            .unwrap();
+        store.write_blocking(scored_batch(slot, slot.unsigned_abs() + 1, 64)).unwrap();
     }
     store.reopen_blocking().unwrap();
     assert!(store.verify().unwrap().is_ok());
@@ -91,11 +71,7 @@ fn everything_acknowledged_survives_a_full_disk() {
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "everything_acknowledged_survives_a_full_disk",
-            "--nocapture",
-        ])
+        .args(["--exact", "everything_acknowledged_survives_a_full_disk", "--nocapture"])
         .env(CHILD, dir.path())
         .output()
         .unwrap();

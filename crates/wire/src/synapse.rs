@@ -129,10 +129,7 @@ impl ForecastRequest {
     }
 }
 
-fn field<'a>(
-    body: &'a Map<String, Value>,
-    field: &'static str,
-) -> Result<&'a Value, FieldError> {
+fn field<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a Value, FieldError> {
     body.get(field).ok_or(FieldError { field, rule: "is missing" })
 }
 

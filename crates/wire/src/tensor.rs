@@ -151,9 +151,7 @@ impl Dtype {
     /// Reads `data`, whose length is a multiple of this type's size.
     fn load(self, data: &[u8]) -> Elements {
         match self {
-            Self::Float16 => {
-                Elements::Float(each(data, |raw| f16::from_le_bytes(raw).to_f64()))
-            }
+            Self::Float16 => Elements::Float(each(data, |raw| f16::from_le_bytes(raw).to_f64())),
             Self::Float32 => Elements::Float(each(data, |raw| f64::from(f32::from_le_bytes(raw)))),
             Self::Float64 => Elements::Float(each(data, f64::from_le_bytes)),
             Self::Uint8 => Elements::Integer(each(data, |[byte]: [u8; 1]| i64::from(byte))),
@@ -217,8 +215,8 @@ impl Tensor {
             value.get(key).and_then(Value::as_str).ok_or(TensorError::Object(key))
         };
         let name = text("dtype")?;
-        let dtype =
-            Dtype::from_name(name).ok_or_else(|| TensorError::Dtype(crate::headers::one_line(name)))?;
+        let dtype = Dtype::from_name(name)
+            .ok_or_else(|| TensorError::Dtype(crate::headers::one_line(name)))?;
         let wanted = wanted_shape(value.get("shape"))?;
         let raw = STANDARD.decode(text("buffer")?).map_err(|_| TensorError::Base64)?;
         let (loaded, own_shape) = read_array(&raw)?;
@@ -316,11 +314,7 @@ fn wanted_shape(value: Option<&Value>) -> Result<Vec<i64>, TensorError> {
 ///
 /// `[0]` means "as it is": the SDK writes it for a single number. One `-1` stands for "what is
 /// left".
-fn final_shape(
-    wanted: &[i64],
-    own: Vec<usize>,
-    count: usize,
-) -> Result<Vec<usize>, TensorError> {
+fn final_shape(wanted: &[i64], own: Vec<usize>, count: usize) -> Result<Vec<usize>, TensorError> {
     if wanted == [0] {
         return Ok(own);
     }
@@ -359,9 +353,8 @@ fn read_array(raw: &[u8]) -> Result<(Elements, Vec<usize>), TensorError> {
                 let length = decode::read_str_len(&mut bytes)
                     .map_err(|_| TensorError::Array("its type is not a plain one"))?;
                 let name = take(&mut bytes, length, MAX_NAME_LEN)?;
-                let known = Dtype::from_numpy(name).ok_or(TensorError::Array(
-                    "its type is not a little-endian number or bool",
-                ))?;
+                let known = Dtype::from_numpy(name)
+                    .ok_or(TensorError::Array("its type is not a little-endian number or bool"))?;
                 dtype = Some(known);
             }
             b"kind" => {
@@ -510,9 +503,14 @@ mod tests {
     #[test]
     fn objects_structures_and_big_endian_arrays_are_refused() {
         let data = [0; 8];
-        for (kind, numpy) in
-            [(&b"O"[..], "|O"), (b"V", "|V8"), (b"", "|O"), (b"", ">f8"), (b"", "<u8"), (b"", "<c8")]
-        {
+        for (kind, numpy) in [
+            (&b"O"[..], "|O"),
+            (b"V", "|V8"),
+            (b"", "|O"),
+            (b"", ">f8"),
+            (b"", "<u8"),
+            (b"", "<c8"),
+        ] {
             let raw = array(kind, numpy, &[1], &data);
             let refused = Tensor::from_json(&object(&raw, "torch.float64", &json!([1])));
             assert!(matches!(refused, Err(TensorError::Array(_))), "{numpy}: {refused:?}");
@@ -535,7 +533,8 @@ mod tests {
     #[test]
     fn casts_follow_the_named_type_and_refuse_what_does_not_fit() {
         let raw = array(b"", "<f8", &[2], &[1.1_f64, -2.9].map(f64::to_le_bytes).concat());
-        let text = |dtype| Tensor::from_json(&object(&raw, dtype, &json!([2]))).unwrap().python_text();
+        let text =
+            |dtype| Tensor::from_json(&object(&raw, dtype, &json!([2]))).unwrap().python_text();
         assert_eq!(text("float64"), "[1.1, -2.9]");
         assert_eq!(text("torch.float32"), "[1.100000023841858, -2.9000000953674316]");
         assert_eq!(text("torch.float16"), "[1.099609375, -2.900390625]");
@@ -558,7 +557,9 @@ mod tests {
         for bad in [json!([-1, -1]), json!([-1, 4]), json!([-1, 0]), json!([5]), json!([-6])] {
             assert_eq!(shape(bad), Err(TensorError::Shape { elements: 6 }));
         }
-        for bad in [json!([]), json!([6.0]), json!("6"), json!(null), json!([1, 1, 1, 1, 1, 1, 1, 1, 6])] {
+        for bad in
+            [json!([]), json!([6.0]), json!("6"), json!(null), json!([1, 1, 1, 1, 1, 1, 1, 1, 6])]
+        {
             assert_eq!(shape(bad), Err(TensorError::Object("shape")));
         }
     }

@@ -123,8 +123,7 @@ async fn one_silent_axon_of_many_costs_only_itself() {
     let bad = target(&*bob, silent.local_addr().unwrap());
     let question = request("r");
     let late = client.commit(&bad, &question, Duration::from_millis(300));
-    let (late, answered) =
-        tokio::join!(late, client.commit(&good, &question, DEADLINE));
+    let (late, answered) = tokio::join!(late, client.commit(&good, &question, DEADLINE));
     assert!(matches!(late, Err(QueryError::Timeout { .. })), "{late:?}");
     answered.unwrap();
     axon.stop(DEADLINE).await;
@@ -168,7 +167,8 @@ async fn refusals_and_panics_of_a_handler_are_answers() {
     let axon = axon(moody()).await;
     let client = dendrite(dev("//Alice"));
     let target = target(&*dev("//Bob"), axon.address());
-    let ask = async |uuid: &str| client.commit(&target, &request(uuid), DEADLINE).await.unwrap_err();
+    let ask =
+        async |uuid: &str| client.commit(&target, &request(uuid), DEADLINE).await.unwrap_err();
     match ask("refuse").await {
         QueryError::Status { code: 409, message } => {
             assert_eq!(message, "outside of the window??set-cookie: x=1");
@@ -227,9 +227,8 @@ async fn stopping_lets_answers_under_way_finish() {
 async fn a_request_is_not_accepted_again_after_a_restart() {
     let clock = Arc::new(ManualClock::new(1_795_000_000_000));
     let config = AxonConfig::loopback();
-    let spawn = async || {
-        Axon::spawn(config.clone(), dev("//Bob"), clock.clone(), honest()).await.unwrap()
-    };
+    let spawn =
+        async || Axon::spawn(config.clone(), dev("//Bob"), clock.clone(), honest()).await.unwrap();
     let first = spawn().await;
     clock.advance(10);
     let nonce = 1_795_000_000_005 * 1_000_000;
@@ -253,8 +252,7 @@ async fn answer_to(axon: &Axon, bytes: &[u8]) -> RawAnswer {
 async fn oversized_and_broken_requests_cost_only_their_sender() {
     let limits = AxonLimits { head_timeout: Duration::from_millis(300), ..AxonLimits::default() };
     let config = AxonConfig { limits, ..AxonConfig::loopback() };
-    let axon =
-        Axon::spawn(config, dev("//Bob"), Arc::new(RealClock), honest()).await.unwrap();
+    let axon = Axon::spawn(config, dev("//Bob"), Arc::new(RealClock), honest()).await.unwrap();
     let mut nonce = now_ns();
     let mut fresh = || {
         nonce += 1;

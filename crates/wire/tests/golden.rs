@@ -147,9 +147,8 @@ async fn recorded_requests_get_the_recorded_answers() {
     miner.refused = vec![dev("//Dave").hotkey()];
     let earliest = captures.iter().filter_map(|c| nonce(c)).min().unwrap();
     let clock = Arc::new(ManualClock::new(earliest - 86_400_000));
-    let axon = Axon::spawn(AxonConfig::loopback(), bob, clock.clone(), Arc::new(miner))
-        .await
-        .unwrap();
+    let axon =
+        Axon::spawn(AxonConfig::loopback(), bob, clock.clone(), Arc::new(miner)).await.unwrap();
     let mut seen = BTreeMap::new();
     for capture in captures {
         let case = capture["case"].as_str().unwrap();
@@ -175,13 +174,17 @@ async fn recorded_requests_get_the_recorded_answers() {
         assert_eq!(got_message, want_message, "{case}");
         if got.status == 200 {
             let body = got.json();
-            let names = |body: &Value| body.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            let names =
+                |body: &Value| body.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
             assert_eq!(names(&body), names(&want_body), "{case}");
             for result in ["predictions", "hashed_predictions", "request_uuid", "feature_ids"] {
                 assert_eq!(body.get(result), want_body.get(result), "{case} {result}");
             }
             // The identity is that of the headers, whatever the body claims.
-            assert_eq!(body["dendrite"]["hotkey"].as_str(), header(capture, "bt_header_dendrite_hotkey"));
+            assert_eq!(
+                body["dendrite"]["hotkey"].as_str(),
+                header(capture, "bt_header_dendrite_hotkey")
+            );
         }
         if got.json().get("detail").is_none() {
             for name in ["bt_header_axon_status_code", "bt_header_axon_status_message"] {

@@ -189,7 +189,11 @@ async fn our_client_judges_real_miners() {
     let results: Vec<_> = asked.buffer_unordered(PARALLEL).collect().await;
     assert_eq!(results.len(), MINERS.len());
     for ((name, hash_kind, reveal_kind, fits), (hash, revealed), announced) in results {
-        assert_eq!(hash.as_ref().map_or_else(QueryError::kind, |_| "ok"), hash_kind, "{name}: {hash:?}");
+        assert_eq!(
+            hash.as_ref().map_or_else(QueryError::kind, |_| "ok"),
+            hash_kind,
+            "{name}: {hash:?}"
+        );
         let kind = revealed.as_ref().map_or_else(QueryError::kind, |_| "ok");
         assert_eq!(kind, reveal_kind, "{name}: {revealed:?}");
         if let Ok(text) = &hash {

@@ -69,7 +69,9 @@ pub fn human(line: &EventLine, names: &Names) -> Option<String> {
             format!("gap {from_ms}..{to_ms} ms, backfilled: {backfilled}")
         }
         Event::Forecast { .. } | Event::Commitment { .. } | Event::Reveal { .. } => return None,
-        Event::RoundOpened { round, asked, .. } => format!("round {} opened, {asked} miners asked", short(round)),
+        Event::RoundOpened { round, asked, .. } => {
+            format!("round {} opened, {asked} miners asked", short(round))
+        }
         Event::Refusal { round, hotkey, reason } => {
             format!("round {} {}: refused, {reason}", short(round), who(hotkey))
         }

@@ -247,7 +247,6 @@ async fn start_exchange(
     base: &Config,
     candles: Vec<Candle>,
     market: &Arc<dyn Clock>,
-
 ) -> anyhow::Result<SimExchange> {
     let stream = base.stream.first().context("no stream is configured")?;
     let mut config = SimExchangeConfig::new(candles.into(), stream.interval, Arc::clone(market));

@@ -51,8 +51,9 @@ impl ProgressFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| self.path.display().to_string()),
         };
-        let progress: Progress = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged, remove it to begin anew", self.path.display()))?;
+        let progress: Progress = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged, remove it to begin anew", self.path.display())
+        })?;
         anyhow::ensure!(
             progress.version == VERSION,
             "{} has version {}, this program knows {VERSION}",

@@ -89,8 +89,7 @@ impl Summary {
         }
         slots.sort_unstable();
         let settings = node.settings.load();
-        let every_ms =
-            settings.streams.first().map_or(1, |stream| stream.spec.round_every.as_ms());
+        let every_ms = settings.streams.first().map_or(1, |stream| stream.spec.round_every.as_ms());
         let span_ms = slots.last().zip(slots.first()).map_or(0, |(last, first)| last - first);
         let possible = usize::try_from(span_ms / every_ms).unwrap_or(0) + 1;
         let weights = views::weights(&node.store, usize::MAX)?;
@@ -107,7 +106,11 @@ impl Summary {
             slots_skipped: possible.saturating_sub(slots.len()),
             leader_board: Self::rows(network)?,
             weights_set: weights.iter().filter(|row| row.outcome == "set").count(),
-            restarts: network.daemons.iter().map(|(_, daemon)| daemon.node().vitals.restarts()).sum(),
+            restarts: network
+                .daemons
+                .iter()
+                .map(|(_, daemon)| daemon.node().vitals.restarts())
+                .sum(),
             peak_memory_bytes: crate::memory::peak_resident_bytes(),
         })
     }
@@ -129,7 +132,11 @@ impl fmt::Display for Summary {
         for (reason, count) in &self.rounds_void {
             writeln!(f, "  void {count} times: {reason}")?;
         }
-        writeln!(f, "  weights set {} times, actors restarted {} times", self.weights_set, self.restarts)?;
+        writeln!(
+            f,
+            "  weights set {} times, actors restarted {} times",
+            self.weights_set, self.restarts
+        )?;
         if let Some(bytes) = self.peak_memory_bytes {
             writeln!(f, "  peak memory {} MiB", bytes >> 20)?;
         }

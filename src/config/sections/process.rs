@@ -157,7 +157,7 @@ section! {
         speed: f64 = 600.0, Float(1.0, 100_000.0), "times real time", Start;
         /// Market time at which a new network begins; a network that is continued goes on where it
         /// stopped.
-        start: UtcTime = "2025-01-02T00:00:00Z", Any, "", Start;
+        start: UtcTime = "2025-01-11T00:00:00Z", Any, "", Start;
         /// Candles to replay, CSV or CSV.gz; the built-in recording when empty.
         data: Option<PathBuf> = "", Any, "", Start;
         /// The miners, each with its own hotkey.

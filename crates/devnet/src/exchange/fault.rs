@@ -66,10 +66,7 @@ pub enum Fault {
 /// What a REST request meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RestFault {
-    Status {
-        status: u16,
-        retry_after: Option<Duration>,
-    },
+    Status { status: u16, retry_after: Option<Duration> },
     Garbage,
     Silence,
 }
@@ -83,17 +80,11 @@ pub(super) struct PendingFaults {
 
 impl PendingFaults {
     pub(super) fn add_rest(&self, fault: RestFault, count: u32) {
-        self.rest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back((fault, count));
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).push_back((fault, count));
     }
 
     pub(super) fn add_refused_sockets(&self, count: u32) {
-        let mut left = self
-            .refused_sockets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.refused_sockets.lock().unwrap_or_else(PoisonError::into_inner);
         *left = left.saturating_add(count);
     }
 
@@ -112,10 +103,7 @@ impl PendingFaults {
 
     /// Tells whether the next handshake is refused.
     pub(super) fn next_socket_is_refused(&self) -> bool {
-        let mut left = self
-            .refused_sockets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.refused_sockets.lock().unwrap_or_else(PoisonError::into_inner);
         let is_refused = *left > 0;
         *left = left.saturating_sub(1);
         is_refused

@@ -83,14 +83,8 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "connection to the simulated exchange ended");
     }
-    let asked = upgrade
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    if let Some(Upgrade {
-        upgraded,
-        subscriptions,
-    }) = asked
+    let asked = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(Upgrade { upgraded, subscriptions }) = asked
         && let Ok(upgraded) = upgraded.await
     {
         Box::pin(session::serve(upgraded, shared, subscriptions)).await;
@@ -126,9 +120,7 @@ async fn route(
                        MINUTE. Please use WebSocket Streams for live updates to avoid polling the \
                        API.";
         let mut reply = failure(StatusCode::TOO_MANY_REQUESTS, -1003, message);
-        reply
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
         reply
     } else {
         let now_ms = shared.config.clock.now_ms();
@@ -136,17 +128,13 @@ async fn route(
             "/api/v3/klines" => klines(&query, shared, now_ms),
             "/api/v3/time" => success(&json!({ "serverTime": now_ms })),
             "/api/v3/ping" => success(&json!({})),
-            "/api/v3/exchangeInfo" => success(&texts::exchange_info(
-                &shared.config.symbol,
-                now_ms,
-                WEIGHT_LIMIT,
-            )),
+            "/api/v3/exchangeInfo" => {
+                success(&texts::exchange_info(&shared.config.symbol, now_ms, WEIGHT_LIMIT))
+            }
             _ => failure(StatusCode::NOT_FOUND, -1000, "Not found."),
         }
     };
-    reply
-        .headers_mut()
-        .insert(WEIGHT_HEADER, HeaderValue::from(used));
+    reply.headers_mut().insert(WEIGHT_HEADER, HeaderValue::from(used));
     reply
 }
 
@@ -158,37 +146,21 @@ fn handshake(
     upgrade: &Mutex<Option<Upgrade>>,
 ) -> Reply {
     if shared.pending_faults.next_socket_is_refused() {
-        return failure(
-            StatusCode::SERVICE_UNAVAILABLE,
-            -1000,
-            "Service unavailable.",
-        );
+        return failure(StatusCode::SERVICE_UNAVAILABLE, -1000, "Service unavailable.");
     }
     let headers = request.headers();
-    let key = headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .map(|key| derive_accept_key(key.as_bytes()));
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let is_upgrade = has_token(headers, header::UPGRADE, "websocket")
         && has_token(headers, header::CONNECTION, "upgrade")
         && has_token(headers, header::SEC_WEBSOCKET_VERSION, "13");
     let (Some(accept), true) = (key, is_upgrade) else {
-        return failure(
-            StatusCode::BAD_REQUEST,
-            -1000,
-            "WebSocket handshake expected.",
-        );
+        return failure(StatusCode::BAD_REQUEST, -1000, "WebSocket handshake expected.");
     };
     let Ok(accept) = HeaderValue::from_str(&accept) else {
-        return failure(
-            StatusCode::BAD_REQUEST,
-            -1000,
-            "WebSocket handshake expected.",
-        );
+        return failure(StatusCode::BAD_REQUEST, -1000, "WebSocket handshake expected.");
     };
-    let mut subscriptions = Subscriptions {
-        is_combined: path == "/stream",
-        ..Subscriptions::default()
-    };
+    let mut subscriptions =
+        Subscriptions { is_combined: path == "/stream", ..Subscriptions::default() };
     let query = query_of(request);
     let names = match path.strip_prefix("/ws/") {
         Some(names) => names,
@@ -199,10 +171,8 @@ fn handshake(
         return failure(StatusCode::BAD_REQUEST, -1000, "Invalid streams.");
     }
     let upgraded = hyper::upgrade::on(request);
-    *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(Upgrade {
-        upgraded,
-        subscriptions,
-    });
+    *upgrade.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Upgrade { upgraded, subscriptions });
     shared.connections.fetch_add(1, Ordering::Relaxed);
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -224,9 +194,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 
 fn query_of(request: &Request<Incoming>) -> BTreeMap<String, String> {
     let query = request.uri().query().unwrap_or_default();
-    form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .collect()
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 /// `GET /api/v3/klines`. Times count on the open time, both ends included. Without times the newest
@@ -262,23 +230,14 @@ fn klines(query: &BTreeMap<String, String>, shared: &Shared, now_ms: i64) -> Rep
         }
     }
     let [start, end, limit] = numbers;
-    let limit = limit.map_or(DEFAULT_LIMIT, |limit| {
-        usize::try_from(limit).unwrap_or(MAX_LIMIT)
-    });
+    let limit = limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT));
     if limit == 0 {
         return bad(-1130, "Data sent for parameter 'limit' is not valid.");
     }
     let (from_ms, to_ms) = (start.unwrap_or(0), end.unwrap_or(i64::MAX));
     let limit = limit.min(MAX_LIMIT);
-    let bars = shared
-        .market
-        .bars(interval, from_ms, to_ms, limit, start.is_none(), now_ms);
-    success(
-        &bars
-            .iter()
-            .map(|bar| texts::kline_row(interval, bar))
-            .collect(),
-    )
+    let bars = shared.market.bars(interval, from_ms, to_ms, limit, start.is_none(), now_ms);
+    success(&bars.iter().map(|bar| texts::kline_row(interval, bar)).collect())
 }
 
 async fn faulty(fault: RestFault) -> Reply {
@@ -289,24 +248,16 @@ async fn faulty(fault: RestFault) -> Reply {
             *reply.body_mut() = Full::from("[[1577836800000,\"7195.24000000\",\"71");
             reply
         }
-        RestFault::Status {
-            status,
-            retry_after,
-        } => {
+        RestFault::Status { status, retry_after } => {
             let (code, message) = match status {
                 429 | 418 => (-1003, "Too many requests."),
                 451 => (0, "Service unavailable from a restricted location."),
-                _ => (
-                    -1000,
-                    "An unknown error occurred while processing the request.",
-                ),
+                _ => (-1000, "An unknown error occurred while processing the request."),
             };
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut reply = failure(status, code, message);
             if let Some(wait) = retry_after {
-                reply
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+                reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
             }
             reply
         }

@@ -56,10 +56,7 @@ impl Market {
     /// Returns the first and last open time of candles of `interval`.
     fn span(&self, interval: Interval) -> Option<(i64, i64)> {
         let (first, last) = (self.candles.first()?, self.candles.last()?);
-        Some((
-            interval.floor(first.open_time_ms),
-            interval.floor(last.open_time_ms),
-        ))
+        Some((interval.floor(first.open_time_ms), interval.floor(last.open_time_ms)))
     }
 
     /// Returns the candle that opens at `open_ms` as far as it is known at `now_ms`.
@@ -96,11 +93,7 @@ impl Market {
         let mut open_ms = if is_newest { last } else { first };
         while bars.len() < limit && (first..=last).contains(&open_ms) {
             bars.extend(self.bar(interval, open_ms, now_ms));
-            open_ms += if is_newest {
-                -interval.as_ms()
-            } else {
-                interval.as_ms()
-            };
+            open_ms += if is_newest { -interval.as_ms() } else { interval.as_ms() };
         }
         if is_newest {
             bars.reverse();
@@ -119,9 +112,7 @@ impl Market {
 
     /// The recorded candles that open in `from_ms..to_ms`, with their position.
     fn recorded(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = (usize, &Candle)> {
-        let start = self
-            .candles
-            .partition_point(|candle| candle.open_time_ms < from_ms);
+        let start = self.candles.partition_point(|candle| candle.open_time_ms < from_ms);
         let found = self.candles.iter().enumerate().skip(start);
         found.take_while(move |(_, candle)| candle.open_time_ms < to_ms)
     }
@@ -136,13 +127,7 @@ impl Market {
             let ids = executions.first().map(|first| first.id);
             let ids = ids.zip(executions.last().map(|last| last.id));
             let count = candle.trade_count.unwrap_or(executions.len() as u64);
-            return Some(Bar {
-                candle: Candle {
-                    trade_count: Some(count),
-                    ..*candle
-                },
-                ids,
-            });
+            return Some(Bar { candle: Candle { trade_count: Some(count), ..*candle }, ids });
         }
         let mut bar: Option<Bar> = None;
         for execution in executions_of(index, candle, self.interval) {
@@ -196,10 +181,8 @@ fn executions_of(index: usize, candle: &Candle, interval: Interval) -> Vec<Execu
         [candle.high, candle.low]
     };
     let prices = [candle.open, extremes[0], extremes[1], candle.close];
-    let share = (candle.volume / TRADES_PER_CANDLE as f64 * SIZE_STEPS)
-        .floor()
-        .max(1.0)
-        / SIZE_STEPS;
+    let share =
+        (candle.volume / TRADES_PER_CANDLE as f64 * SIZE_STEPS).floor().max(1.0) / SIZE_STEPS;
     let mut last_price = candle.open;
     let mut executions = Vec::with_capacity(TRADES_PER_CANDLE);
     for step in 0..TRADES_PER_CANDLE {
@@ -212,16 +195,8 @@ fn executions_of(index: usize, candle: &Candle, interval: Interval) -> Vec<Execu
                 + interval.as_ms() * i64::try_from(step).unwrap_or(0)
                     / i64::try_from(TRADES_PER_CANDLE).unwrap_or(1),
             price,
-            size: if is_last {
-                rest.max(1.0 / SIZE_STEPS)
-            } else {
-                share
-            },
-            side: if price >= last_price {
-                TradeSide::Buy
-            } else {
-                TradeSide::Sell
-            },
+            size: if is_last { rest.max(1.0 / SIZE_STEPS) } else { share },
+            side: if price >= last_price { TradeSide::Buy } else { TradeSide::Sell },
         });
         last_price = price;
     }
@@ -288,14 +263,8 @@ mod tests {
         let candles = sample();
         let market = market(&candles);
         let first = &candles[0];
-        let start = market
-            .bar(FIVE, first.open_time_ms, first.open_time_ms)
-            .unwrap()
-            .candle;
-        assert_eq!(
-            [start.open, start.high, start.low, start.close],
-            [first.open; 4]
-        );
+        let start = market.bar(FIVE, first.open_time_ms, first.open_time_ms).unwrap().candle;
+        assert_eq!([start.open, start.high, start.low, start.close], [first.open; 4]);
         let mut seen = 0;
         for at_ms in (first.open_time_ms..first.close_time_ms(FIVE)).step_by(7_000) {
             let bar = market.bar(FIVE, first.open_time_ms, at_ms).unwrap();
@@ -308,21 +277,9 @@ mod tests {
             seen += usize::from(bar.candle.close.to_bits() != first.close.to_bits());
         }
         assert!(seen > 10);
-        let done = market
-            .bar(FIVE, first.open_time_ms, first.close_time_ms(FIVE))
-            .unwrap()
-            .candle;
-        assert_eq!(
-            done,
-            Candle {
-                trade_count: Some(12),
-                ..*first
-            }
-        );
-        assert_eq!(
-            market.bar(FIVE, candles[1].open_time_ms, first.open_time_ms),
-            None
-        );
+        let done = market.bar(FIVE, first.open_time_ms, first.close_time_ms(FIVE)).unwrap().candle;
+        assert_eq!(done, Candle { trade_count: Some(12), ..*first });
+        assert_eq!(market.bar(FIVE, candles[1].open_time_ms, first.open_time_ms), None);
     }
 
     #[test]
@@ -335,14 +292,8 @@ mod tests {
         let parts = &candles[..12];
         assert_eq!(bar.candle.open, parts[0].open);
         assert_eq!(bar.candle.close, parts[11].close);
-        assert_eq!(
-            bar.candle.high,
-            parts.iter().map(|c| c.high).fold(f64::MIN, f64::max)
-        );
-        assert_eq!(
-            bar.candle.low,
-            parts.iter().map(|c| c.low).fold(f64::MAX, f64::min)
-        );
+        assert_eq!(bar.candle.high, parts.iter().map(|c| c.high).fold(f64::MIN, f64::max));
+        assert_eq!(bar.candle.low, parts.iter().map(|c| c.low).fold(f64::MAX, f64::min));
         assert_eq!(bar.ids, Some((1, 144)));
         assert!(market.has_interval(hour) && !market.has_interval(Interval::MINUTE));
     }
@@ -355,9 +306,7 @@ mod tests {
         let now = start + 10 * step + 1;
         let opens = |from, to, limit, newest| {
             let bars = market.bars(FIVE, from, to, limit, newest, now);
-            bars.iter()
-                .map(|bar| (bar.candle.open_time_ms - start) / step)
-                .collect::<Vec<_>>()
+            bars.iter().map(|bar| (bar.candle.open_time_ms - start) / step).collect::<Vec<_>>()
         };
         assert_eq!(opens(0, i64::MAX, 3, true), [8, 9, 10]);
         assert_eq!(opens(start + 1, i64::MAX, 3, false), [1, 2, 3]);
@@ -373,10 +322,7 @@ mod tests {
         let market = market(&candles);
         assert_eq!(market.bar(FIVE, lost.open_time_ms, i64::MAX), None);
         let bars = market.bars(FIVE, 0, i64::MAX, 5, false, lost.open_time_ms * 2);
-        assert!(
-            bars.iter()
-                .all(|bar| bar.candle.open_time_ms != lost.open_time_ms)
-        );
+        assert!(bars.iter().all(|bar| bar.candle.open_time_ms != lost.open_time_ms));
         assert_eq!(bars.len(), 5);
     }
 }

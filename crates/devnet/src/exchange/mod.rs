@@ -86,11 +86,7 @@ impl SimExchangeConfig {
             return Err(refuse("symbol", self.symbol.clone(), rule));
         }
         if interval_name(self.interval).is_none() {
-            return Err(refuse(
-                "interval",
-                self.interval.to_string(),
-                "a Binance interval",
-            ));
+            return Err(refuse("interval", self.interval.to_string(), "a Binance interval"));
         }
         if self.candles.is_empty() {
             return Err(refuse("candles", "empty".to_owned(), "at least one candle"));
@@ -105,11 +101,7 @@ impl SimExchangeConfig {
             last_ms = candle.open_time_ms;
         }
         if self.ping_every.is_zero() || self.connection_life.is_zero() {
-            return Err(refuse(
-                "ping_every, connection_life",
-                "0s".to_owned(),
-                "above zero",
-            ));
+            return Err(refuse("ping_every, connection_life", "0s".to_owned(), "above zero"));
         }
         Ok(())
     }
@@ -209,9 +201,8 @@ pub async fn spawn(config: SimExchangeConfig) -> Result<SimExchange, SimExchange
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    let (listener, address) = bound
-        .await
-        .map_err(|source| SimExchangeError::Bind { address, source })?;
+    let (listener, address) =
+        bound.await.map_err(|source| SimExchangeError::Bind { address, source })?;
     let execution_step =
         config.interval.as_ms() / i64::try_from(TRADES_PER_CANDLE).unwrap_or(i64::MAX);
     let shared = Arc::new(Shared {
@@ -242,18 +233,8 @@ impl SimExchange {
     pub fn fault(&self, fault: Fault) {
         let pending = &self.shared.pending_faults;
         match fault {
-            Fault::RestStatus {
-                status,
-                retry_after,
-                count,
-            } => {
-                pending.add_rest(
-                    RestFault::Status {
-                        status,
-                        retry_after,
-                    },
-                    count,
-                );
+            Fault::RestStatus { status, retry_after, count } => {
+                pending.add_rest(RestFault::Status { status, retry_after }, count);
             }
             Fault::RestGarbage { count } => pending.add_rest(RestFault::Garbage, count),
             Fault::RestSilence { count } => pending.add_rest(RestFault::Silence, count),

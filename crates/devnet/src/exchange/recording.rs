@@ -81,32 +81,19 @@ fn read(
     file: &str,
     interval: Interval,
 ) -> Result<Vec<Candle>, RecordingError> {
-    let row_error = |line: u64, reason: String| RecordingError::Row {
-        file: file.to_owned(),
-        line,
-        reason,
-    };
-    let start = source
-        .fill_buf()
-        .map_err(|error| row_error(1, error.to_string()))?;
+    let row_error =
+        |line: u64, reason: String| RecordingError::Row { file: file.to_owned(), line, reason };
+    let start = source.fill_buf().map_err(|error| row_error(1, error.to_string()))?;
     let is_gzip = start.starts_with(&GZIP_MAGIC);
-    let text: Box<dyn Read + '_> = if is_gzip {
-        Box::new(MultiGzDecoder::new(source))
-    } else {
-        Box::new(source)
-    };
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .from_reader(text.take(MAX_BYTES));
+    let text: Box<dyn Read + '_> =
+        if is_gzip { Box::new(MultiGzDecoder::new(source)) } else { Box::new(source) };
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.take(MAX_BYTES));
     let mut record = csv::StringRecord::new();
     let mut candles: Vec<Candle> = Vec::new();
     let mut has_header = false;
     loop {
         let line = reader.position().line();
-        if !reader
-            .read_record(&mut record)
-            .map_err(|error| row_error(line, error.to_string()))?
-        {
+        if !reader.read_record(&mut record).map_err(|error| row_error(line, error.to_string()))? {
             break;
         }
         if !has_header {
@@ -126,20 +113,12 @@ fn read(
         }
         if candles.len() == MAX_ROWS {
             let (rows, limit) = (MAX_ROWS + 1, MAX_ROWS);
-            return Err(RecordingError::Length {
-                file: file.to_owned(),
-                rows,
-                limit,
-            });
+            return Err(RecordingError::Length { file: file.to_owned(), rows, limit });
         }
         candles.push(candle);
     }
     if candles.is_empty() {
-        return Err(RecordingError::Length {
-            file: file.to_owned(),
-            rows: 0,
-            limit: MAX_ROWS,
-        });
+        return Err(RecordingError::Length { file: file.to_owned(), rows: 0, limit: MAX_ROWS });
     }
     Ok(candles)
 }
@@ -147,13 +126,7 @@ fn read(
 fn candle_of(record: &csv::StringRecord, interval: Interval) -> Result<Candle, String> {
     let field = |index: usize| record.get(index).unwrap_or_default();
     let number = |index: usize| {
-        let wrong = || {
-            format!(
-                "`{}` is `{}`, must be a number",
-                HEADER[index],
-                field(index)
-            )
-        };
+        let wrong = || format!("`{}` is `{}`, must be a number", HEADER[index], field(index));
         field(index).parse::<f64>().map_err(|_| wrong())
     };
     let open_time_ms = field(0)
@@ -170,9 +143,7 @@ fn candle_of(record: &csv::StringRecord, interval: Interval) -> Result<Candle, S
         volume: number(5)?,
         trade_count: None,
     };
-    candle
-        .validate(interval)
-        .map_err(|error| error.to_string())?;
+    candle.validate(interval).map_err(|error| error.to_string())?;
     Ok(candle)
 }
 
@@ -196,11 +167,7 @@ mod tests {
         assert_eq!(candles[0].open_time_ms, 1_719_792_000_000);
         assert_eq!(candles[0].close.to_bits(), 62_722.08_f64.to_bits());
         let step = EMBEDDED_INTERVAL.as_ms();
-        assert!(
-            candles
-                .windows(2)
-                .all(|two| two[1].open_time_ms - two[0].open_time_ms == step)
-        );
+        assert!(candles.windows(2).all(|two| two[1].open_time_ms - two[0].open_time_ms == step));
         assert_eq!(candles.last().unwrap().open_time_ms, 1_739_577_300_000);
     }
 
@@ -230,12 +197,7 @@ mod tests {
             ("300000,1,1,1,1,0", "300000,1,1,1,1", 3, "fields"),
             ("300000,1,1,1,1,0", "300000,1,1,1,x,0", 3, "`close` is `x`"),
             ("300000,1,1,1,1,0", "300000,1,1,1,NaN,0", 3, "finite"),
-            (
-                "0,1,2,0.5,1.5,3",
-                "-300000,1,2,0.5,1.5,3",
-                2,
-                "milliseconds",
-            ),
+            ("0,1,2,0.5,1.5,3", "-300000,1,2,0.5,1.5,3", 2, "milliseconds"),
             ("0,1,2,0.5,1.5,3", "0,1,2,1.5,1.5,3", 2, "low..high"),
             ("0,1,2,0.5,1.5,3", "0,1,2,0.5,1.5,-3", 2, "volume"),
         ] {
@@ -243,10 +205,7 @@ mod tests {
             assert!(error.contains(&format!("test.csv line {line}:")), "{error}");
             assert!(error.contains(word), "{error}");
         }
-        assert!(matches!(
-            parse(""),
-            Err(RecordingError::Length { rows: 0, .. })
-        ));
+        assert!(matches!(parse(""), Err(RecordingError::Length { rows: 0, .. })));
     }
 
     #[test]

@@ -42,27 +42,19 @@ pub(super) struct Stream {
 impl Stream {
     /// Reads a stream name of the market `symbol` (lower case).
     pub(super) fn new(name: &str, symbol: &str) -> Self {
-        let topic = name
-            .strip_prefix(symbol)
-            .and_then(|rest| rest.strip_prefix('@'));
+        let topic = name.strip_prefix(symbol).and_then(|rest| rest.strip_prefix('@'));
         let kind = match topic {
             Some("trade") => Kind::Trade,
             Some(topic) => match topic.strip_prefix("kline_") {
                 Some(text) => match interval_of(text) {
-                    Some(interval) => Kind::Kline {
-                        interval,
-                        interval_name: text.to_owned(),
-                    },
+                    Some(interval) => Kind::Kline { interval, interval_name: text.to_owned() },
                     None => Kind::Silent,
                 },
                 None => Kind::Silent,
             },
             None => Kind::Silent,
         };
-        Self {
-            name: name.to_owned(),
-            kind,
-        }
+        Self { name: name.to_owned(), kind }
     }
 }
 
@@ -129,21 +121,17 @@ impl Subscriptions {
             .ok_or_else(|| invalid("Invalid request: missing field `method`".to_owned()))?;
         match method {
             "SUBSCRIBE" => {
-                self.add(names(request).map_err(invalid)?, symbol)
-                    .map_err(invalid)?;
+                self.add(names(request).map_err(invalid)?, symbol).map_err(invalid)?;
                 Ok(Value::Null)
             }
             "UNSUBSCRIBE" => {
                 let names = names(request).map_err(invalid)?;
-                self.streams
-                    .retain(|stream| !names.contains(&stream.name.as_str()));
+                self.streams.retain(|stream| !names.contains(&stream.name.as_str()));
                 Ok(Value::Null)
             }
-            "LIST_SUBSCRIPTIONS" => Ok(self
-                .streams
-                .iter()
-                .map(|stream| json!(stream.name))
-                .collect()),
+            "LIST_SUBSCRIPTIONS" => {
+                Ok(self.streams.iter().map(|stream| json!(stream.name)).collect())
+            }
             "GET_PROPERTY" | "SET_PROPERTY" => self.property(method, request),
             other => Err(invalid(format!(
                 "Invalid request: unknown variant `{}`, expected one of `SUBSCRIBE`, \
@@ -155,36 +143,24 @@ impl Subscriptions {
 
     fn property(&mut self, method: &str, request: &Value) -> Result<Value, (i64, String)> {
         let params = request.get("params").and_then(Value::as_array);
-        let name = params
-            .and_then(|params| params.first())
-            .and_then(Value::as_str);
+        let name = params.and_then(|params| params.first()).and_then(Value::as_str);
         if name != Some("combined") {
             return Err((UNKNOWN_PROPERTY, "Unknown property".to_owned()));
         }
         if method == "GET_PROPERTY" {
             return Ok(json!(self.is_combined));
         }
-        let value = params
-            .and_then(|params| params.get(1))
-            .and_then(Value::as_bool);
-        self.is_combined = value.ok_or_else(|| {
-            (
-                WRONG_TYPE,
-                "Invalid value type: expected Boolean".to_owned(),
-            )
-        })?;
+        let value = params.and_then(|params| params.get(1)).and_then(Value::as_bool);
+        self.is_combined =
+            value.ok_or_else(|| (WRONG_TYPE, "Invalid value type: expected Boolean".to_owned()))?;
         Ok(Value::Null)
     }
 }
 
 /// The stream names of a request.
 fn names(request: &Value) -> Result<Vec<&str>, String> {
-    let params = request
-        .get("params")
-        .ok_or("Invalid request: missing field `params`")?;
-    let params = params
-        .as_array()
-        .ok_or("Invalid request: `params` must be a list")?;
+    let params = request.get("params").ok_or("Invalid request: missing field `params`")?;
+    let params = params.as_array().ok_or("Invalid request: `params` must be a list")?;
     let name = |value: &'_ Value| value.as_str().map(str::len).map(drop);
     if params.iter().any(|value| name(value).is_none()) {
         return Err("Invalid request: `params` must be a list of texts".to_owned());
@@ -248,10 +224,7 @@ mod tests {
             (r#"{"method":"SUBSCRIBE","params":"a","id":1}"#, 2),
             (r#"{"method":"SUBSCRIBE","params":[1],"id":1}"#, 2),
             (r#"{"method":"SUBSCRIBE","params":[],"id":{}}"#, 2),
-            (
-                r#"{"method":"SET_PROPERTY","params":["combined",1],"id":1}"#,
-                1,
-            ),
+            (r#"{"method":"SET_PROPERTY","params":["combined",1],"id":1}"#, 1),
             (r#"{"method":"GET_PROPERTY","params":["speed"],"id":1}"#, 0),
         ] {
             let answer = Subscriptions::default().answer(request, "btcusdt");
@@ -264,13 +237,9 @@ mod tests {
         let kind = |name| Stream::new(name, "btcusdt").kind;
         assert_eq!(kind("btcusdt@trade"), Kind::Trade);
         assert!(matches!(kind("btcusdt@kline_5m"), Kind::Kline { .. }));
-        for name in [
-            "BTCUSDT@trade",
-            "btcusdt@kline_1M",
-            "btcusdt@depth",
-            "ethusdt@trade",
-            "btcusdt",
-        ] {
+        for name in
+            ["BTCUSDT@trade", "btcusdt@kline_1M", "btcusdt@depth", "ethusdt@trade", "btcusdt"]
+        {
             assert_eq!(kind(name), Kind::Silent, "{name}");
         }
     }

@@ -178,23 +178,23 @@ impl Session {
     fn arm(&mut self) {
         let now_ms = self.shared.config.clock.now_ms();
         let streams = &self.subscriptions.streams;
-        self.cursors
-            .retain(|name, _| streams.iter().any(|stream| stream.name == *name));
+        self.cursors.retain(|name, _| streams.iter().any(|stream| stream.name == *name));
         for stream in streams {
             if self.cursors.contains_key(&stream.name) {
                 continue;
             }
             let cursor = match &stream.kind {
-                Kind::Kline {
-                    interval,
-                    interval_name,
-                } if self.shared.market.has_interval(*interval) => Cursor::Kline(KlineCursor {
-                    interval: *interval,
-                    interval_name: interval_name.clone(),
-                    next_ms: interval.floor(now_ms),
-                    forming_due_ms: now_ms,
-                    shown: None,
-                }),
+                Kind::Kline { interval, interval_name }
+                    if self.shared.market.has_interval(*interval) =>
+                {
+                    Cursor::Kline(KlineCursor {
+                        interval: *interval,
+                        interval_name: interval_name.clone(),
+                        next_ms: interval.floor(now_ms),
+                        forming_due_ms: now_ms,
+                        shown: None,
+                    })
+                }
                 Kind::Trade => Cursor::Trade { told_ms: now_ms },
                 Kind::Kline { .. } | Kind::Silent => Cursor::Silent,
             };
@@ -215,10 +215,7 @@ impl Session {
                     let executions = self.shared.market.executions(*told_ms, now_ms);
                     *told_ms = now_ms;
                     let symbol = &self.shared.config.symbol;
-                    executions
-                        .iter()
-                        .map(|one| texts::trade(symbol, one, now_ms))
-                        .collect()
+                    executions.iter().map(|one| texts::trade(symbol, one, now_ms)).collect()
                 }
                 Cursor::Silent => continue,
             };
@@ -234,11 +231,7 @@ impl Session {
     fn next_due(&self) -> Instant {
         let clock = &self.shared.config.clock;
         let now_ms = clock.now_ms();
-        let late_by_ms = if self.final_faults.late > 0 {
-            self.final_faults.late_by_ms
-        } else {
-            0
-        };
+        let late_by_ms = if self.final_faults.late > 0 { self.final_faults.late_by_ms } else { 0 };
         let due_ms = |cursor: &Cursor| match cursor {
             Cursor::Kline(cursor) => {
                 let close_ms = cursor.next_ms + cursor.interval.as_ms();
@@ -255,9 +248,7 @@ impl Session {
         };
         let next_ms = self.cursors.values().map(due_ms).min().unwrap_or(i64::MAX);
         // A day is long enough for "nothing", and short enough for the timer.
-        let wait = clock
-            .real_duration_until(next_ms)
-            .min(Duration::from_hours(24));
+        let wait = clock.real_duration_until(next_ms).min(Duration::from_hours(24));
         Instant::now() + wait.max(Duration::from_millis(1))
     }
 
@@ -278,10 +269,7 @@ impl Session {
     }
 
     async fn close(&mut self, code: CloseCode, reason: &'static str) -> Result<(), Ended> {
-        let frame = CloseFrame {
-            code,
-            reason: reason.into(),
-        };
+        let frame = CloseFrame { code, reason: reason.into() };
         // The client may be gone already.
         drop(timeout(SEND_TIMEOUT, self.socket.close(Some(frame))).await);
         Err(Ended)
@@ -301,13 +289,11 @@ impl Session {
                 Err(Ended)
             }
             Fault::Shutdown => {
-                self.send_event("!serverShutdown", texts::server_shutdown(now_ms))
-                    .await?;
+                self.send_event("!serverShutdown", texts::server_shutdown(now_ms)).await?;
                 self.close(CloseCode::Away, "server shutdown").await
             }
             Fault::Garbage => {
-                self.send(Frame::text("{\"e\":\"kline\",\"s\":\"BTC"))
-                    .await?;
+                self.send(Frame::text("{\"e\":\"kline\",\"s\":\"BTC")).await?;
                 let bar = json!({ "t": 1, "T": 0, "i": "5m", "o": "-1", "c": "NaN" });
                 let data =
                     json!({ "e": "kline", "E": now_ms, "s": self.shared.config.symbol, "k": bar });
@@ -345,22 +331,11 @@ fn kline_events(
     let interval = cursor.interval;
     let text = |cursor: &KlineCursor, bar: &super::market::Bar, is_final| {
         let symbol = &shared.config.symbol;
-        texts::kline(
-            symbol,
-            &cursor.interval_name,
-            interval,
-            bar,
-            is_final,
-            now_ms,
-        )
+        texts::kline(symbol, &cursor.interval_name, interval, bar, is_final, now_ms)
     };
     let mut events = Vec::new();
     loop {
-        let late_by_ms = if faults.late > 0 {
-            faults.late_by_ms
-        } else {
-            0
-        };
+        let late_by_ms = if faults.late > 0 { faults.late_by_ms } else { 0 };
         let close_ms = cursor.next_ms + interval.as_ms();
         if now_ms < close_ms + shared.final_delay_ms + late_by_ms {
             break;

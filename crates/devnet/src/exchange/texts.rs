@@ -110,20 +110,12 @@ mod tests {
         let interval = recording::EMBEDDED_INTERVAL;
         let market = Market::new(Arc::clone(&candles), interval);
         for candle in candles.iter().step_by(17) {
-            let want = forecastd_core::Candle {
-                trade_count: Some(12),
-                ..*candle
-            };
+            let want = forecastd_core::Candle { trade_count: Some(12), ..*candle };
             let bar = market.bar(interval, candle.open_time_ms, i64::MAX).unwrap();
             let body = json!([kline_row(interval, &bar)]).to_string();
-            assert_eq!(
-                rest::decode_klines(body.as_bytes(), interval).unwrap(),
-                [want]
-            );
+            assert_eq!(rest::decode_klines(body.as_bytes(), interval).unwrap(), [want]);
             let text = kline("BTCUSDT", "5m", interval, &bar, true, 0).to_string();
-            let Ok(Message::Candles(updates)) = message::decode(&text) else {
-                panic!("{text}")
-            };
+            let Ok(Message::Candles(updates)) = message::decode(&text) else { panic!("{text}") };
             assert_eq!((updates[0].candle, updates[0].is_final), (want, Some(true)));
         }
     }

@@ -19,8 +19,8 @@ use forecastd_wire::{
 };
 
 use copier::Copier;
-pub use liar::LiarKind;
 use liar::Liar;
+pub use liar::LiarKind;
 use silent::Silent;
 use slow::{Late, Refuser};
 

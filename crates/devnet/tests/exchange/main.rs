@@ -47,29 +47,16 @@ fn sample(count: usize) -> Vec<Candle> {
 
 /// What the adapter must make of the recording.
 fn as_told(candles: &[Candle]) -> Vec<Candle> {
-    let told = |candle: &Candle| Candle {
-        trade_count: Some(TRADES_PER_CANDLE as u64),
-        ..*candle
-    };
+    let told = |candle: &Candle| Candle { trade_count: Some(TRADES_PER_CANDLE as u64), ..*candle };
     candles.iter().map(told).collect()
 }
 
 /// A market whose clock starts inside of the candle number `start`.
 fn running_clock(candles: &[Candle], start: usize) -> Arc<dyn Clock> {
     let base = Arc::new(RealClock(Instant::now()));
-    Arc::new(ScaledClock::new(
-        base,
-        candles[start].open_time_ms + 1_000,
-        SPEED,
-    ))
+    Arc::new(ScaledClock::new(base, candles[start].open_time_ms + 1_000, SPEED))
 }
 
 async fn exchange(candles: &[Candle], clock: &Arc<dyn Clock>) -> SimExchange {
-    spawn(SimExchangeConfig::new(
-        candles.into(),
-        FIVE,
-        Arc::clone(clock),
-    ))
-    .await
-    .unwrap()
+    spawn(SimExchangeConfig::new(candles.into(), FIVE, Arc::clone(clock))).await.unwrap()
 }

@@ -27,17 +27,11 @@ async fn exchange(change: impl Fn(&mut SimExchangeConfig)) -> (SimExchange, Arc<
 }
 
 async fn connect(exchange: &SimExchange, path: &str) -> Socket {
-    connect_async(format!("{}{path}", exchange.ws_url))
-        .await
-        .unwrap()
-        .0
+    connect_async(format!("{}{path}", exchange.ws_url)).await.unwrap().0
 }
 
 async fn next(socket: &mut Socket) -> Option<Frame> {
-    tokio::time::timeout(DEADLINE, socket.next())
-        .await
-        .expect("nothing came")?
-        .ok()
+    tokio::time::timeout(DEADLINE, socket.next()).await.expect("nothing came")?.ok()
 }
 
 async fn next_json(socket: &mut Socket) -> Value {
@@ -65,23 +59,13 @@ async fn raw_streams_are_bare_and_combined_ones_wrapped() {
     let (exchange, _clock) = exchange(|_| {}).await;
     let mut raw = connect(&exchange, "/ws/btcusdt@kline_5m").await;
     let event = next_json(&mut raw).await;
-    assert_eq!(
-        (&event["e"], &event["k"]["x"]),
-        (&json!("kline"), &json!(false))
-    );
+    assert_eq!((&event["e"], &event["k"]["x"]), (&json!("kline"), &json!(false)));
     let mut combined = connect(&exchange, "/stream?streams=btcusdt@kline_5m/btcusdt@trade").await;
     let event = next_json(&mut combined).await;
     assert_eq!(event["stream"], "btcusdt@kline_5m");
     assert_eq!(event["data"]["s"], "BTCUSDT");
-    let list = ask(
-        &mut combined,
-        json!({ "method": "LIST_SUBSCRIPTIONS", "id": 9 }),
-    )
-    .await;
-    assert_eq!(
-        list,
-        json!({ "result": ["btcusdt@kline_5m", "btcusdt@trade"], "id": 9 })
-    );
+    let list = ask(&mut combined, json!({ "method": "LIST_SUBSCRIPTIONS", "id": 9 })).await;
+    assert_eq!(list, json!({ "result": ["btcusdt@kline_5m", "btcusdt@trade"], "id": 9 }));
     exchange.stop().await;
 }
 
@@ -101,10 +85,7 @@ async fn a_final_candle_comes_once_after_its_delay_and_before_the_next_forming_o
     while bars.len() < 2 {
         let event = next_json(&mut socket).await;
         if event["e"] == "kline" {
-            bars.push((
-                event["k"]["t"].as_i64().unwrap(),
-                event["k"]["x"].as_bool().unwrap(),
-            ));
+            bars.push((event["k"]["t"].as_i64().unwrap(), event["k"]["x"].as_bool().unwrap()));
         }
     }
     assert_eq!(bars, [(open_ms, true), (open_ms + 300_000, false)]);
@@ -116,10 +97,7 @@ async fn an_unknown_stream_is_acknowledged_and_silent() {
     let (exchange, _clock) = exchange(|_| {}).await;
     let mut socket = connect(&exchange, "/ws").await;
     let request = json!({ "method": "SUBSCRIBE", "params": ["btcusdt@nothing"], "id": 1 });
-    assert_eq!(
-        ask(&mut socket, request).await,
-        json!({ "result": null, "id": 1 })
-    );
+    assert_eq!(ask(&mut socket, request).await, json!({ "result": null, "id": 1 }));
     let wrong = ask(&mut socket, json!({ "method": "BUY", "id": 2 })).await;
     assert_eq!((&wrong["code"], &wrong["id"]), (&json!(2), &json!(2)));
     exchange.stop().await;
@@ -177,39 +155,19 @@ async fn recordings_and_settings_are_checked() {
     let mut broken = candles[..10].to_vec();
     broken[2].high = f64::NAN;
     let refused = [
-        SimExchangeConfig {
-            candles: Arc::new([]),
-            ..config.clone()
-        },
-        SimExchangeConfig {
-            candles: falling.into(),
-            ..config.clone()
-        },
-        SimExchangeConfig {
-            candles: broken.into(),
-            ..config.clone()
-        },
-        SimExchangeConfig {
-            symbol: "btc".to_owned(),
-            ..config.clone()
-        },
-        SimExchangeConfig {
-            interval: "10m".parse().unwrap(),
-            ..config.clone()
-        },
-        SimExchangeConfig {
-            ping_every: Duration::ZERO,
-            ..config.clone()
-        },
+        SimExchangeConfig { candles: Arc::new([]), ..config.clone() },
+        SimExchangeConfig { candles: falling.into(), ..config.clone() },
+        SimExchangeConfig { candles: broken.into(), ..config.clone() },
+        SimExchangeConfig { symbol: "btc".to_owned(), ..config.clone() },
+        SimExchangeConfig { interval: "10m".parse().unwrap(), ..config.clone() },
+        SimExchangeConfig { ping_every: Duration::ZERO, ..config.clone() },
     ];
     for config in refused {
         assert!(spawn(config).await.is_err());
     }
     let first = spawn(config.clone()).await.unwrap();
     let port = first.ws_url.rsplit(':').next().unwrap().parse().unwrap();
-    let second = spawn(SimExchangeConfig { port, ..config })
-        .await
-        .unwrap_err();
+    let second = spawn(SimExchangeConfig { port, ..config }).await.unwrap_err();
     assert!(second.to_string().contains(&port.to_string()), "{second}");
     first.stop().await;
 }

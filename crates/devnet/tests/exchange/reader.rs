@@ -80,14 +80,8 @@ impl Reader {
         match event {
             FeedEvent::Connected => self.connects += 1,
             FeedEvent::Subscribed => {}
-            FeedEvent::Candle {
-                candle,
-                is_final: true,
-            } => self.finals.push(candle),
-            FeedEvent::Candle {
-                candle,
-                is_final: false,
-            } => {
+            FeedEvent::Candle { candle, is_final: true } => self.finals.push(candle),
+            FeedEvent::Candle { candle, is_final: false } => {
                 // A forming candle never comes before the final one of the interval before it.
                 if let Some(last) = self.finals.last() {
                     assert_eq!(candle.open_time_ms, last.close_time_ms(FIVE));
@@ -96,11 +90,7 @@ impl Reader {
             }
             FeedEvent::Trade(trade) => self.trades.push(trade),
             FeedEvent::Disconnected { reason, .. } => self.reasons.push(reason),
-            FeedEvent::Backfill {
-                from_ms,
-                to_ms,
-                candles,
-            } => {
+            FeedEvent::Backfill { from_ms, to_ms, candles } => {
                 let inside = |candle: &Candle| (from_ms..to_ms).contains(&candle.open_time_ms);
                 assert!(!candles.is_empty() && candles.iter().all(inside));
                 self.backfills += 1;
@@ -112,25 +102,16 @@ impl Reader {
     }
 
     pub(crate) async fn read_finals(&mut self, count: usize) {
-        self.read_until(&format!("{count} final candles"), |reader| {
-            reader.finals.len() >= count
-        })
-        .await;
+        self.read_until(&format!("{count} final candles"), |reader| reader.finals.len() >= count)
+            .await;
     }
 
     pub(crate) fn dropped(&self, class: DropClass) -> u64 {
-        self.dropped
-            .iter()
-            .filter(|(got, _)| *got == class)
-            .map(|(_, count)| count)
-            .sum()
+        self.dropped.iter().filter(|(got, _)| *got == class).map(|(_, count)| count).sum()
     }
 
     pub(crate) async fn stop(self) {
         self.cancel.send(true).unwrap();
-        tokio::time::timeout(DEADLINE, self.task)
-            .await
-            .expect("the feed does not stop")
-            .unwrap();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("the feed does not stop").unwrap();
     }
 }

@@ -37,13 +37,10 @@ pub fn decode(text: &str) -> Result<Message, DecodeError> {
 /// An answer to a request: the error comes bare or, in other products, inside of `error`.
 fn answer(value: &Value) -> Message {
     let body = value.get("error").unwrap_or(value);
-    if let (Some(code), Some(reason)) = (
-        body.get("code").and_then(Value::as_i64),
-        body.get("msg").and_then(Value::as_str),
-    ) {
-        return Message::Nack {
-            reason: format!("{} (code {code})", shorten(reason)),
-        };
+    if let (Some(code), Some(reason)) =
+        (body.get("code").and_then(Value::as_i64), body.get("msg").and_then(Value::as_str))
+    {
+        return Message::Nack { reason: format!("{} (code {code})", shorten(reason)) };
     }
     match (value.get("result"), value.get("id")) {
         (Some(_), Some(id)) => Message::Ack { id: id.as_u64() },
@@ -102,20 +99,11 @@ fn candle(payload: &Value) -> Result<Message, DecodeError> {
     candle.validate(interval)?;
     if bar.last_ms != candle.close_time_ms(interval) - 1 {
         let rule = "the last millisecond of the interval";
-        return Err(DecodeError::Value {
-            field: "T",
-            value: bar.last_ms.to_string(),
-            rule,
-        });
+        return Err(DecodeError::Value { field: "T", value: bar.last_ms.to_string(), rule });
     }
     let symbol = symbol("s", &event.symbol)?;
     let is_final = Some(bar.is_final);
-    Ok(Message::Candles(vec![CandleUpdate {
-        symbol,
-        interval,
-        candle,
-        is_final,
-    }]))
+    Ok(Message::Candles(vec![CandleUpdate { symbol, interval, candle, is_final }]))
 }
 
 #[derive(Deserialize)]
@@ -145,11 +133,7 @@ fn trade(payload: &Value) -> Result<Message, DecodeError> {
     )?;
     let numbers = Some(event.trade_id..=event.trade_id);
     let symbol = symbol("s", &event.symbol)?;
-    Ok(Message::Trades(vec![TradeUpdate {
-        symbol,
-        trade,
-        numbers,
-    }]))
+    Ok(Message::Trades(vec![TradeUpdate { symbol, trade, numbers }]))
 }
 
 #[derive(Deserialize)]
@@ -184,11 +168,7 @@ fn aggregate_trade(payload: &Value) -> Result<Message, DecodeError> {
     )?;
     let numbers = (event.first_id <= event.last_id).then_some(event.first_id..=event.last_id);
     let symbol = symbol("s", &event.symbol)?;
-    Ok(Message::Trades(vec![TradeUpdate {
-        symbol,
-        trade,
-        numbers,
-    }]))
+    Ok(Message::Trades(vec![TradeUpdate { symbol, trade, numbers }]))
 }
 
 /// Checks the parts of a trade. When the buyer was the maker, the taker sold.
@@ -204,19 +184,12 @@ pub(super) fn checked_trade(
         price: positive("p", price)?,
         size: positive("q", size)?,
         trade_id: Some(trade_id.to_string()),
-        side: if is_buyer_maker {
-            TradeSide::Sell
-        } else {
-            TradeSide::Buy
-        },
+        side: if is_buyer_maker { TradeSide::Sell } else { TradeSide::Buy },
     })
 }
 
 pub(super) fn shape(what: &'static str, error: &serde_json::Error) -> DecodeError {
-    DecodeError::Shape {
-        what,
-        reason: shorten(&error.to_string()),
-    }
+    DecodeError::Shape { what, reason: shorten(&error.to_string()) }
 }
 
 #[cfg(test)]
@@ -229,14 +202,9 @@ mod tests {
 
     #[test]
     fn fields_that_differ_by_case_are_told_apart() {
-        let Message::Candles(updates) = decode(KLINE).unwrap() else {
-            panic!("not a candle")
-        };
+        let Message::Candles(updates) = decode(KLINE).unwrap() else { panic!("not a candle") };
         let candle = updates[0].candle;
-        assert_eq!(
-            (candle.open, candle.high, candle.low, candle.close),
-            (2.5, 3.0, 2.0, 2.25)
-        );
+        assert_eq!((candle.open, candle.high, candle.low, candle.close), (2.5, 3.0, 2.0, 2.25));
         assert_eq!(candle.trade_count, Some(246));
     }
 
@@ -264,15 +232,10 @@ mod tests {
             r#"{"code":2,"msg":"Invalid request","id":1}"#,
             r#"{"error":{"code":2,"msg":"Invalid request"},"id":1}"#,
         ] {
-            let want = Message::Nack {
-                reason: "Invalid request (code 2)".into(),
-            };
+            let want = Message::Nack { reason: "Invalid request (code 2)".into() };
             assert_eq!(decode(text), Ok(want));
         }
-        assert_eq!(
-            decode(r#"{"result":null,"id":7}"#),
-            Ok(Message::Ack { id: Some(7) })
-        );
+        assert_eq!(decode(r#"{"result":null,"id":7}"#), Ok(Message::Ack { id: Some(7) }));
     }
 
     proptest! {

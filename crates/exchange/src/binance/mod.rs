@@ -40,10 +40,7 @@ const INTERVALS: [(&str, i64); 13] = [
 
 /// Returns Binance's name of an interval, `None` where it has no such candles.
 pub fn interval_name(interval: Interval) -> Option<&'static str> {
-    INTERVALS
-        .iter()
-        .find(|(_, ms)| *ms == interval.as_ms())
-        .map(|(name, _)| *name)
+    INTERVALS.iter().find(|(_, ms)| *ms == interval.as_ms()).map(|(name, _)| *name)
 }
 
 /// Returns the interval of a Binance name; case matters (`1m` is a minute, `1M` a month).
@@ -75,19 +72,10 @@ impl BinanceFeed {
     ) -> Result<Self, ExchangeError> {
         config.validate()?;
         if interval_name(config.interval).is_none() {
-            return Err(refuse(
-                "interval",
-                &config.interval,
-                "a Binance interval of 1s..1d",
-            ));
+            return Err(refuse("interval", &config.interval, "a Binance interval of 1s..1d"));
         }
         let rest = BinanceRest::new(&config.rest_url, Arc::clone(&clock), config.request_timeout)?;
-        Ok(Self {
-            config,
-            clock,
-            rest: Arc::new(rest),
-            seed,
-        })
+        Ok(Self { config, clock, rest: Arc::new(rest), seed })
     }
 
     /// Returns the REST side of this feed, to share its limits with other requests.
@@ -103,16 +91,7 @@ impl BinanceFeed {
     /// The future may be dropped at any point: the connection closes, nothing else is left.
     pub async fn run(self, events: mpsc::Sender<FeedEvent>, cancel: watch::Receiver<bool>) {
         let subscription = Subscription::new(&self.config);
-        run_feed(
-            self.config,
-            self.clock,
-            self.rest,
-            subscription,
-            self.seed,
-            events,
-            cancel,
-        )
-        .await;
+        run_feed(self.config, self.clock, self.rest, subscription, self.seed, events, cancel).await;
     }
 }
 

@@ -53,11 +53,7 @@ impl BinanceRest {
         timeout: Duration,
     ) -> Result<Self, ExchangeError> {
         let http = HttpClient::new(rest_url, timeout, explain)?;
-        Ok(Self {
-            http,
-            clock,
-            used_weight: AtomicU32::new(0),
-        })
+        Ok(Self { http, clock, used_weight: AtomicU32::new(0) })
     }
 
     /// Returns the request weight of the running minute as the last answer told it; the exchange
@@ -73,9 +69,7 @@ impl BinanceRest {
     pub async fn trades(&self, symbol: &str, limit: u16) -> Result<Vec<Trade>, ExchangeError> {
         let symbol = checked_symbol(symbol)?;
         let limit = limit.clamp(1, 1000).to_string();
-        let body = self
-            .get(TRADES, &[("symbol", &symbol), ("limit", &limit)])
-            .await?;
+        let body = self.get(TRADES, &[("symbol", &symbol), ("limit", &limit)]).await?;
         decode_trades(&body).map_err(|error| unreadable(TRADES, &error))
     }
 
@@ -91,20 +85,14 @@ impl BinanceRest {
     ) -> Result<Vec<Trade>, ExchangeError> {
         let symbol = checked_symbol(symbol)?;
         let (from_id, limit) = (from_id.to_string(), limit.clamp(1, 1000).to_string());
-        let query = [
-            ("symbol", &*symbol),
-            ("fromId", &*from_id),
-            ("limit", &*limit),
-        ];
+        let query = [("symbol", &*symbol), ("fromId", &*from_id), ("limit", &*limit)];
         let body = self.get(AGGREGATE_TRADES, &query).await?;
         decode_aggregate_trades(&body).map_err(|error| unreadable(AGGREGATE_TRADES, &error))
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, ExchangeError> {
         let (headers, body) = self.http.get(path, query).await?;
-        let weight = headers
-            .get(WEIGHT_HEADER)
-            .and_then(|value| value.to_str().ok());
+        let weight = headers.get(WEIGHT_HEADER).and_then(|value| value.to_str().ok());
         if let Some(weight) = weight.and_then(|text| text.parse().ok()) {
             self.used_weight.store(weight, Ordering::Relaxed);
         }
@@ -131,11 +119,7 @@ impl CandleSource for BinanceRest {
             return Ok(Vec::new());
         }
         if (to_ms - from_ms) / interval.as_ms() > MAX_CANDLES {
-            return Err(ExchangeError::Range {
-                from_ms,
-                to_ms,
-                limit: MAX_CANDLES,
-            });
+            return Err(ExchangeError::Range { from_ms, to_ms, limit: MAX_CANDLES });
         }
         let mut candles: Vec<Candle> = Vec::new();
         loop {
@@ -154,9 +138,7 @@ impl CandleSource for BinanceRest {
                 decode_klines(&body, interval).map_err(|error| unreadable(KLINES, &error))?;
             check_page(&page, from_ms, to_ms)?;
             let is_last = page.len() < PAGE;
-            from_ms = page
-                .last()
-                .map_or(to_ms, |last| last.close_time_ms(interval));
+            from_ms = page.last().map_or(to_ms, |last| last.close_time_ms(interval));
             candles.extend(page);
             if is_last || from_ms > to_ms {
                 break;
@@ -179,19 +161,14 @@ fn checked_symbol(symbol: &str) -> Result<String, ExchangeError> {
 
 /// A page must lie inside of what was asked and hold no more than was asked.
 fn check_page(page: &[Candle], from_ms: i64, to_ms: i64) -> Result<(), ExchangeError> {
-    let decode = |reason: String| ExchangeError::Decode {
-        path: KLINES.to_owned(),
-        reason,
-    };
+    let decode = |reason: String| ExchangeError::Decode { path: KLINES.to_owned(), reason };
     if page.len() > PAGE {
         return Err(decode(format!("{} rows, asked for {PAGE}", page.len())));
     }
     match (page.first(), page.last()) {
         (Some(first), Some(last)) if first.open_time_ms < from_ms || last.open_time_ms > to_ms => {
             let (first, last) = (first.open_time_ms, last.open_time_ms);
-            Err(decode(format!(
-                "rows {first}..={last} ms, asked for {from_ms}..={to_ms} ms"
-            )))
+            Err(decode(format!("rows {first}..={last} ms, asked for {from_ms}..={to_ms} ms")))
         }
         _ => Ok(()),
     }
@@ -207,16 +184,9 @@ pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<Candle>, Dec
     let mut candles: Vec<Candle> = Vec::with_capacity(rows.len().min(PAGE));
     for row in &rows {
         let candle = decode_row(row, interval)?;
-        if candles
-            .last()
-            .is_some_and(|last| last.open_time_ms >= candle.open_time_ms)
-        {
+        if candles.last().is_some_and(|last| last.open_time_ms >= candle.open_time_ms) {
             let value = candle.open_time_ms.to_string();
-            return Err(DecodeError::Value {
-                field: "open time",
-                value,
-                rule: "rising",
-            });
+            return Err(DecodeError::Value { field: "open time", value, rule: "rising" });
         }
         candles.push(candle);
     }
@@ -229,16 +199,10 @@ fn decode_row(row: &[Value], interval: Interval) -> Result<Candle, DecodeError> 
         what: "klines",
         reason: format!("row without a readable {field}"),
     };
-    let text = |index: usize, field| {
-        row.get(index)
-            .and_then(Value::as_str)
-            .ok_or_else(|| lacks(field))
-    };
-    let number = |index: usize, field| {
-        row.get(index)
-            .and_then(Value::as_i64)
-            .ok_or_else(|| lacks(field))
-    };
+    let text =
+        |index: usize, field| row.get(index).and_then(Value::as_str).ok_or_else(|| lacks(field));
+    let number =
+        |index: usize, field| row.get(index).and_then(Value::as_i64).ok_or_else(|| lacks(field));
     let candle = Candle {
         open_time_ms: time_ms("open time", number(0, "open time")?)?,
         open: positive("open", text(1, "open")?)?,
@@ -246,21 +210,13 @@ fn decode_row(row: &[Value], interval: Interval) -> Result<Candle, DecodeError> 
         low: positive("low", text(3, "low")?)?,
         close: positive("close", text(4, "close")?)?,
         volume: amount("volume", text(5, "volume")?)?,
-        trade_count: Some(
-            row.get(8)
-                .and_then(Value::as_u64)
-                .ok_or_else(|| lacks("trade count"))?,
-        ),
+        trade_count: Some(row.get(8).and_then(Value::as_u64).ok_or_else(|| lacks("trade count"))?),
     };
     candle.validate(interval)?;
     let last_ms = number(6, "close time")?;
     if last_ms != candle.close_time_ms(interval) - 1 {
         let rule = "the last millisecond of the interval";
-        return Err(DecodeError::Value {
-            field: "close time",
-            value: last_ms.to_string(),
-            rule,
-        });
+        return Err(DecodeError::Value { field: "close time", value: last_ms.to_string(), rule });
     }
     Ok(candle)
 }
@@ -282,13 +238,7 @@ pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
     let entries: Vec<Entry> =
         serde_json::from_slice(body).map_err(|error| shape("trades", &error))?;
     let read = |entry: &Entry| {
-        checked_trade(
-            &entry.price,
-            &entry.qty,
-            entry.time,
-            entry.id,
-            entry.is_buyer_maker,
-        )
+        checked_trade(&entry.price, &entry.qty, entry.time, entry.id, entry.is_buyer_maker)
     };
     entries.iter().map(read).collect()
 }
@@ -314,13 +264,7 @@ pub fn decode_aggregate_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
     let entries: Vec<Entry> =
         serde_json::from_slice(body).map_err(|error| shape("aggTrades", &error))?;
     let read = |entry: &Entry| {
-        checked_trade(
-            &entry.price,
-            &entry.size,
-            entry.time_ms,
-            entry.id,
-            entry.is_buyer_maker,
-        )
+        checked_trade(&entry.price, &entry.size, entry.time_ms, entry.id, entry.is_buyer_maker)
     };
     entries.iter().map(read).collect()
 }
@@ -341,16 +285,9 @@ pub fn decode_error(body: &[u8]) -> Result<(i64, String), DecodeError> {
 
 fn explain(body: &[u8]) -> Option<Explanation> {
     let (code, message) = decode_error(body).ok()?;
-    Some(Explanation {
-        code,
-        message,
-        is_transient: TRANSIENT_CODES.contains(&code),
-    })
+    Some(Explanation { code, message, is_transient: TRANSIENT_CODES.contains(&code) })
 }
 
 fn unreadable(path: &str, error: &DecodeError) -> ExchangeError {
-    ExchangeError::Decode {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
+    ExchangeError::Decode { path: path.to_owned(), reason: error.to_string() }
 }

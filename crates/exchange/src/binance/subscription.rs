@@ -29,10 +29,7 @@ impl Subscription {
             "params": streams,
             "id": REQUEST_ID,
         });
-        Self {
-            url: format!("{}/ws", config.ws_url),
-            request: request.to_string(),
-        }
+        Self { url: format!("{}/ws", config.ws_url), request: request.to_string() }
     }
 }
 
@@ -46,12 +43,7 @@ impl Protocol for Subscription {
     }
 
     fn is_confirmed_by(&self, message: &Message) -> bool {
-        matches!(
-            message,
-            Message::Ack {
-                id: Some(REQUEST_ID)
-            }
-        )
+        matches!(message, Message::Ack { id: Some(REQUEST_ID) })
     }
 
     fn decode(&self, text: &str) -> Result<Message, DecodeError> {
@@ -65,10 +57,7 @@ mod tests {
 
     #[test]
     fn the_request_is_the_documented_one() {
-        let config = FeedConfig {
-            trades: true,
-            ..FeedConfig::default()
-        };
+        let config = FeedConfig { trades: true, ..FeedConfig::default() };
         let subscription = Subscription::new(&config);
         assert_eq!(subscription.url(), "wss://data-stream.binance.vision/ws");
         assert_eq!(

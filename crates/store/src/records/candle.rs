@@ -38,14 +38,7 @@ impl Record for CandleRecord {
     type Key = (StreamId, i64);
 
     fn validate(&self) -> Result<(), InvalidRecord> {
-        let Candle {
-            open,
-            high,
-            low,
-            close,
-            volume,
-            ..
-        } = &self.candle;
+        let Candle { open, high, low, close, volume, .. } = &self.candle;
         check_finite("candle", [open, high, low, close, volume])?;
         check_text("source", &self.source)
     }

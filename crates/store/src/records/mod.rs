@@ -48,21 +48,13 @@ pub(crate) struct KindInfo {
 }
 
 const fn info<R: Record>() -> KindInfo {
-    KindInfo {
-        kind: R::KIND,
-        name: R::NAME,
-        db: R::DB,
-        check: check::<R>,
-    }
+    KindInfo { kind: R::KIND, name: R::NAME, db: R::DB, check: check::<R> }
 }
 
 fn check<R: Record>(row_key: &[u8], value: &[u8]) -> Result<(), StoreError> {
     codec::decode_key::<R>(row_key)?;
     let record: R = codec::decode(row_key, value)?;
-    record.validate().map_err(|reason| StoreError::Invalid {
-        record: R::NAME,
-        reason,
-    })
+    record.validate().map_err(|reason| StoreError::Invalid { record: R::NAME, reason })
 }
 
 /// All kinds, in the order of their numbers.
@@ -92,9 +84,6 @@ mod tests {
     #[test]
     fn kinds_are_distinct_and_sorted() {
         assert!(KINDS.windows(2).all(|pair| pair[0].kind < pair[1].kind));
-        assert!(
-            KINDS.iter().all(|kind| kind.kind > 0),
-            "0 belongs to the store itself"
-        );
+        assert!(KINDS.iter().all(|kind| kind.kind > 0), "0 belongs to the store itself");
     }
 }

@@ -71,27 +71,15 @@ impl Record for ResultRecord {
         check_finite("realised", &self.realised)?;
         check_finite("importance", [&self.importance])?;
         check_finite("scores.share", self.scores.iter().map(|line| &line.share))?;
-        check_finite(
-            "scores.rmse",
-            self.scores.iter().filter_map(|line| line.rmse.as_ref()),
-        )?;
+        check_finite("scores.rmse", self.scores.iter().filter_map(|line| line.rmse.as_ref()))?;
         for line in &self.scores {
-            check_text(
-                "scores.refusal",
-                line.refusal.as_deref().unwrap_or_default(),
-            )?;
+            check_text("scores.refusal", line.refusal.as_deref().unwrap_or_default())?;
         }
         if self.settings.len() > MAX_SETTINGS_BYTES {
             let rule = format!("is longer than {MAX_SETTINGS_BYTES} bytes");
-            return Err(InvalidRecord {
-                field: "settings",
-                rule,
-            });
+            return Err(InvalidRecord { field: "settings", rule });
         }
-        check_text(
-            "void_reason",
-            self.void_reason.as_deref().unwrap_or_default(),
-        )
+        check_text("void_reason", self.void_reason.as_deref().unwrap_or_default())
     }
 }
 
@@ -177,10 +165,7 @@ impl Record for EmaRecord {
     type Key = StreamId;
 
     fn validate(&self) -> Result<(), InvalidRecord> {
-        check_finite(
-            "entries.value",
-            self.entries.iter().map(|entry| &entry.value),
-        )
+        check_finite("entries.value", self.entries.iter().map(|entry| &entry.value))
     }
 }
 
@@ -201,10 +186,7 @@ impl Record for EmaHistoryRecord {
     type Key = (StreamId, i64);
 
     fn validate(&self) -> Result<(), InvalidRecord> {
-        check_finite(
-            "entries.value",
-            self.entries.iter().map(|entry| &entry.value),
-        )
+        check_finite("entries.value", self.entries.iter().map(|entry| &entry.value))
     }
 }
 

@@ -74,14 +74,8 @@ impl Record for RoundRecord {
             check_text("state", reason)?;
         }
         for miner in &self.asked {
-            check_text(
-                "asked.commitment",
-                miner.commitment.as_deref().unwrap_or_default(),
-            )?;
-            check_text(
-                "asked.refusal",
-                miner.refusal.as_deref().unwrap_or_default(),
-            )?;
+            check_text("asked.commitment", miner.commitment.as_deref().unwrap_or_default())?;
+            check_text("asked.refusal", miner.refusal.as_deref().unwrap_or_default())?;
         }
         Ok(())
     }

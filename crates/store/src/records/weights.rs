@@ -39,15 +39,8 @@ impl Record for WeightsRecord {
 
     fn validate(&self) -> Result<(), InvalidRecord> {
         if self.uids.len() != self.values.len() {
-            let rule = format!(
-                "has {} items for {} uids",
-                self.values.len(),
-                self.uids.len()
-            );
-            return Err(InvalidRecord {
-                field: "values",
-                rule,
-            });
+            let rule = format!("has {} items for {} uids", self.values.len(), self.uids.len());
+            return Err(InvalidRecord { field: "values", rule });
         }
         match &self.outcome {
             WeightsOutcome::Set => Ok(()),

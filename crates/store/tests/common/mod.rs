@@ -96,10 +96,7 @@ pub(crate) fn round(slot: i64, miners: u16, state: RoundState) -> RoundRecord {
 
 pub(crate) fn answer(slot: i64, number: u16) -> AnswerRecord {
     let seed = slot.unsigned_abs() * 1_000 + u64::from(number);
-    AnswerRecord {
-        closes: closes(seed),
-        commitment: commitment(seed),
-    }
+    AnswerRecord { closes: closes(seed), commitment: commitment(seed) }
 }
 
 pub(crate) fn ema(sequence: u64, miners: u16) -> EmaRecord {
@@ -144,9 +141,7 @@ pub(crate) fn result(slot: i64, sequence: u64, miners: u16) -> ResultRecord {
 /// The hot batch of a round whose answers have come in.
 pub(crate) fn pending_batch(slot: i64, miners: u16) -> Batch {
     let key = (stream(), slot * SLOT_MS);
-    let mut batch = Batch::new()
-        .put(&key, &round(slot, miners, RoundState::Pending))
-        .unwrap();
+    let mut batch = Batch::new().put(&key, &round(slot, miners, RoundState::Pending)).unwrap();
     for number in 0..miners {
         let key = (stream(), slot * SLOT_MS, miner(number));
         batch = batch.put(&key, &answer(slot, number)).unwrap();
@@ -158,14 +153,9 @@ pub(crate) fn pending_batch(slot: i64, miners: u16) -> Batch {
 pub(crate) fn scored_batch(slot: i64, sequence: u64, miners: u16) -> Batch {
     let key = (stream(), slot * SLOT_MS);
     let state = ema(sequence, miners);
-    let history = EmaHistoryRecord {
-        sequence,
-        entries: state.entries.clone(),
-    };
-    let schedule = ScheduleRecord {
-        next_slot_ms: (slot + 1) * SLOT_MS,
-        last_scored_sequence: sequence,
-    };
+    let history = EmaHistoryRecord { sequence, entries: state.entries.clone() };
+    let schedule =
+        ScheduleRecord { next_slot_ms: (slot + 1) * SLOT_MS, last_scored_sequence: sequence };
     let mut batch = Batch::new()
         .require_absent::<ResultRecord>(&key)
         .put(&key, &result(slot, sequence, miners))
@@ -176,9 +166,7 @@ pub(crate) fn scored_batch(slot: i64, sequence: u64, miners: u16) -> Batch {
     for number in 0..miners {
         let AnswerRecord { closes, commitment } = answer(slot, number);
         let key = (stream(), slot * SLOT_MS, miner(number));
-        batch = batch
-            .put(&key, &ScoredAnswerRecord { closes, commitment })
-            .unwrap();
+        batch = batch.put(&key, &ScoredAnswerRecord { closes, commitment }).unwrap();
     }
     batch
 }

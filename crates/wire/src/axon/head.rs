@@ -36,11 +36,11 @@ impl<'a> Head<'a> {
         }
         let timeout_secs = match text(map, headers::TIMEOUT)? {
             None => DEFAULT_TIMEOUT_SECS,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|secs: &f64| secs.is_finite() && *secs >= 0.0)
-                .ok_or_else(|| Reply::malformed("header `timeout` is not a number of seconds"))?,
+            Some(text) => {
+                text.parse().ok().filter(|secs: &f64| secs.is_finite() && *secs >= 0.0).ok_or_else(
+                    || Reply::malformed("header `timeout` is not a number of seconds"),
+                )?
+            }
         };
         Ok(Self {
             timeout_secs,
@@ -121,8 +121,8 @@ fn integer(map: &HeaderMap, name: &'static str) -> Result<Option<u64>, Reply> {
     let Some(text) = text(map, name)? else {
         return Ok(None);
     };
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit())
-        && (text == "0" || !text.starts_with('0'));
+    let plain =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     let number = if plain { text.parse().ok() } else { None };
     number
         .map(Some)

@@ -11,8 +11,8 @@
 mod config;
 mod counters;
 mod head;
-mod reply;
 mod replay;
+mod reply;
 mod service;
 
 use std::net::SocketAddr;

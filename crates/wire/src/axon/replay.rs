@@ -142,8 +142,7 @@ impl ReplayMemory {
         if self.hotkeys.len() < self.max_hotkeys {
             return;
         }
-        let quietest =
-            self.hotkeys.iter().map(|(hotkey, seen)| (seen.newest(), *hotkey)).min();
+        let quietest = self.hotkeys.iter().map(|(hotkey, seen)| (seen.newest(), *hotkey)).min();
         if let Some((newest, hotkey)) = quietest {
             self.floor_ns = self.floor_ns.max(newest);
             self.hotkeys.remove(&hotkey);

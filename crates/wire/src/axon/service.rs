@@ -88,10 +88,8 @@ impl Shared {
 
     /// Returns the span of acceptable nonces for a caller that waits `timeout_secs`.
     pub(super) fn window(&self, timeout_secs: f64) -> Window {
-        let timeout =
-            Duration::try_from_secs_f64(timeout_secs).map_or(self.max_timeout, |timeout| {
-                timeout.min(self.max_timeout)
-            });
+        let timeout = Duration::try_from_secs_f64(timeout_secs)
+            .map_or(self.max_timeout, |timeout| timeout.min(self.max_timeout));
         Window {
             now_ns: now_ns(&*self.clock),
             behind_ns: nanos(self.nonce_window + timeout),
@@ -203,8 +201,10 @@ async fn process(
         Err(_) => {
             // The caller has given up: the connection must not carry this answer into its next
             // request.
-            let text =
-                format!("Response timeout after: {}s", crate::headers::python_seconds(time.as_secs_f64()));
+            let text = format!(
+                "Response timeout after: {}s",
+                crate::headers::python_seconds(time.as_secs_f64())
+            );
             Err(Reply::error(408, text, Outcome::TimedOut).closing())
         }
     }

@@ -238,9 +238,7 @@ impl Dendrite {
     ) -> Result<BytesMut, QueryError> {
         let limit = self.config.body_bytes;
         let mut body = BytesMut::new();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| transport(target, &error))?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(|error| transport(target, &error))? {
             if body.len() + chunk.len() > limit {
                 return Err(QueryError::TooLarge { limit });
             }

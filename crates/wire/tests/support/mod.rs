@@ -195,7 +195,9 @@ pub(crate) async fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
             let head = String::from_utf8(raw[..end].to_vec()).unwrap();
             let length: usize = head
                 .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
+                .find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
+                })
                 .unwrap_or(0);
             if raw.len() >= end + 4 + length {
                 return (head, raw[end + 4..].to_vec());
