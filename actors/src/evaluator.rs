@@ -28,7 +28,7 @@ use crate::vitals::Vitals;
 use crate::weights::ScoresUpdated;
 
 /// Longest pause between two looks into the store, market time.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// Least real pause between two looks.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for the candle actor, which may have to ask an exchange.

@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::vitals::Vitals;
 
 /// Market time between two cleanings.
-const EVERY: Duration = Duration::from_secs(6 * 3_600);
+const EVERY: Duration = Duration::from_hours(6);
 /// Least real time between two cleanings.
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
 

@@ -22,7 +22,7 @@ use crate::node::Node;
 const FIRST_HOTKEY: Hotkey = Hotkey::from_bytes([0; 32]);
 const LAST_HOTKEY: Hotkey = Hotkey::from_bytes([0xff; 32]);
 /// Frozen forecasts are only needed between commitment and reveal; this leaves days for disputes.
-const FROZEN_RETENTION: Duration = Duration::from_secs(2 * 86_400);
+const FROZEN_RETENTION: Duration = Duration::from_hours(48);
 
 /// A scored round, ready to be written.
 #[derive(Debug)]

@@ -131,7 +131,7 @@ impl Handler<Read> for MetagraphReader {
     type Result = ();
 
     fn handle(&mut self, _: Read, ctx: &mut Self::Context) {
-        let work = read(self.node.clone(), self.serve.clone());
+        let work = read(self.node.clone(), self.serve);
         // The outcome is data here: a failed reading must arm the next one too.
         let work = async move { Ok(work.await) };
         guard::spawn(self, ctx, "reading the chain", work, |actor, ctx, outcome| {

@@ -128,7 +128,7 @@ fn build(node: Node, parts: TreeParts) -> (Addr<Root>, watch::Receiver<TreeExit>
     tree.start(
         "metagraph",
         true,
-        move |node, vitals| MetagraphReader::new(node, vitals, serve.clone()),
+        move |node, vitals| MetagraphReader::new(node, vitals, serve),
         |_, _| {},
     );
     if role.is_miner() {

@@ -30,7 +30,7 @@ impl Default for RestartPolicy {
     fn default() -> Self {
         Self {
             budget: 5,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),
             hang_limit: Duration::from_secs(30),

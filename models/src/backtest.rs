@@ -95,7 +95,7 @@ pub enum BacktestError {
         start_ms: i64,
         /// What went wrong.
         #[source]
-        source: ModelError,
+        source: Box<ModelError>,
     },
     /// A forecast cannot be scored.
     #[error("forecast of `{model}` for the start {start_ms} ms cannot be scored")]
@@ -146,7 +146,7 @@ pub fn backtest(
             let forecast = model.forecast(&input).map_err(|source| BacktestError::Model {
                 model: model.name().to_owned(),
                 start_ms,
-                source,
+                source: Box::new(source),
             })?;
             tally.scores.push(score(model.name(), &forecast)?);
             tally.add_direction(last, &forecast, &realised);

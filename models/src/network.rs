@@ -1,7 +1,7 @@
 //! The recurrent network as a Burn module: stacked LSTM layers, dropout, a dense head.
 //!
 //! One layer holds two `Linear`s, input to four gates and state to four gates, gate order i, f, g, o
-//! (the layout of PyTorch and, gate for gate, of Keras). Shapes: B batch, T steps, F features of a
+//! (the layout of `PyTorch` and, gate for gate, of Keras). Shapes: B batch, T steps, F features of a
 //! step, H hidden units, P = [`OUTPUT_POINTS`] outputs.
 //!
 //! The loop runs over separate `[B, F]` tensors. Slicing step t out of one `[T, B, 4H]` tensor would

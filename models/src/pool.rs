@@ -166,6 +166,7 @@ impl ModelPool {
     ///
     /// # Errors
     /// [`PoolStartError`]; no thread is left behind.
+    #[expect(clippy::needless_pass_by_value, reason = "the pool owns its factory")]
     pub fn spawn(config: PoolConfig, factory: ModelFactory) -> Result<Self, PoolStartError> {
         let bounded = [
             ("workers", config.workers, 1..=64, "1..=64"),
@@ -340,12 +341,11 @@ impl Worker {
     }
 
     fn answer(&mut self, input: &ModelInput) -> Answer {
-        let mut model = match self.model.take() {
-            Some(model) => model,
-            None => {
-                self.rebuild()?;
-                self.model.take().ok_or(PoolError::Closed)?
-            }
+        let mut model = if let Some(model) = self.model.take() {
+            model
+        } else {
+            self.rebuild()?;
+            self.model.take().ok_or(PoolError::Closed)?
         };
         let run = || -> Answer {
             let closes = model.forecast(input)?;

@@ -19,7 +19,7 @@ pub const ADDRESS_FILE: &str = "forecastd.address.json";
 /// Cache of each database while a command reads them, bytes.
 const READ_CACHE: u64 = 32 << 20;
 /// Longest wait for the running daemon; a replay of everything takes its time.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Deserialize)]
 struct AddressFile {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const NETUID: NetUid = NetUid(8);
 /// Long enough for a busy machine; only tests of deadlines use a shorter one.
-const PATIENT: Duration = Duration::from_secs(60);
+const PATIENT: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(300);
 const OWN_UID: u16 = 1;
 

@@ -1,5 +1,6 @@
 //! Hotkey files of five generations of SDKs, and files that must be refused.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

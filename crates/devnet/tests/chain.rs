@@ -16,7 +16,7 @@ use subxt_rpcs::client::rpc_params;
 use subxt_signer::sr25519::{Keypair, dev};
 
 const NETUID: u16 = 8;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 type Client = OnlineClient<PolkadotConfig>;
 

@@ -50,7 +50,7 @@ async fn until_final(client: &Subtensor, block: u64) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("blocks become final");
+    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("blocks become final");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,7 +164,7 @@ async fn the_client_survives_a_restart_of_the_chain() {
         match spawn(again.clone()).await {
             Ok(chain) => break chain,
             Err(error) if error.is_retryable() => {
-                tokio::time::sleep(Duration::from_millis(5)).await
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(error) => panic!("{error}"),
         }
@@ -178,7 +178,7 @@ async fn the_client_survives_a_restart_of_the_chain() {
             }
         }
     };
-    let metagraph = tokio::time::timeout(Duration::from_secs(60), reads).await.unwrap();
+    let metagraph = tokio::time::timeout(Duration::from_mins(1), reads).await.unwrap();
     assert!(metagraph.block >= submitted.block);
     assert_eq!(metagraph.by_uid(Uid(0)).unwrap().last_update, submitted.block);
     client.set_weights(&validator, &[(Uid(2), 9)], 0).await.unwrap();

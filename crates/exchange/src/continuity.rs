@@ -263,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn a_candle_that_arrives_while_it_is_fetched_is_told_once() {
+        let mut row = start(0);
+        let range = row.missing(2 * STEP + 5_000).unwrap();
+        assert_eq!(row.offer(candle(0), true, 2 * STEP), Offer::Final(vec![candle(0)]));
+        let filled = row.filled(range, vec![candle(0), candle(1)]);
+        assert_eq!(indexes(&filled.backfill), [1]);
+        assert_eq!(row.filled(range, vec![candle(0), candle(1)]), Filled::default());
+    }
+
+    #[test]
     fn a_subscription_that_touches_nothing_does_not_hold() {
         let mut row = start(2);
         row.subscribed(2 * STEP + 10);

@@ -10,6 +10,8 @@
 //! [`PART_KIND`], whose keys are the row's key and a number; they are written, replaced and removed
 //! together with their row.
 
+use std::fmt::Write as _;
+
 use sled::IVec;
 
 use crate::error::StoreError;
@@ -202,7 +204,11 @@ pub(crate) fn key_text<R: Record>(row_key: &[u8]) -> String {
 
 /// Returns bytes for people, at most [`MAX_KEY_TEXT_BYTES`] of them.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(MAX_KEY_TEXT_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().take(MAX_KEY_TEXT_BYTES).fold(String::new(), |mut text, byte| {
+        // Writing into a text cannot fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
 }
 
 #[cfg(test)]

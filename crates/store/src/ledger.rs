@@ -66,7 +66,7 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(u8, Tally), RecordProb
 }
 
 /// The checksum covers key and value, so it stands for the row. It is mixed because sums of bare
-/// CRCs cancel each other for related changes (finaliser of the SplitMix64 generator).
+/// CRCs cancel each other for related changes (finaliser of the `SplitMix64` generator).
 fn row_hash(value: &[u8]) -> u64 {
     let mut hash = u64::from(codec::stored_checksum(value)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -45,10 +45,11 @@ impl<R: Record> Scan<R> {
             let rows = self.rows.as_mut()?;
             match contain(R::DB, "reading rows", || take(rows).transpose()) {
                 // A row that was removed since sled handed it out is passed over.
-                Ok(Some((row_key, head))) => match self.read(&row_key, head).transpose() {
-                    Some(row) => return Some(row),
-                    None => continue,
-                },
+                Ok(Some((row_key, head))) => {
+                    if let Some(row) = self.read(&row_key, head).transpose() {
+                        return Some(row);
+                    }
+                }
                 Ok(None) => {
                     self.rows = None;
                     return None;

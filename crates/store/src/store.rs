@@ -167,7 +167,7 @@ impl Store {
         let (answer, outcome) = oneshot::channel();
         // The caller may have gone away: its batch is written all the same.
         let reply = Box::new(move |outcome| drop(answer.send(outcome)));
-        self.send(Command::Write { batch, reply, _permit: permit })?;
+        self.send(Command::Write { batch, reply, permit })?;
         outcome.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -178,7 +178,7 @@ impl Store {
     /// As [`Store::write`].
     pub fn write_blocking(&self, batch: Batch) -> Result<(), StoreError> {
         let batch = batch.check()?;
-        self.ask(|reply| Command::Write { batch, reply, _permit: None })
+        self.ask(|reply| Command::Write { batch, reply, permit: None })
     }
 
     /// Returns a row.

@@ -35,7 +35,7 @@ pub(crate) enum Command {
         batch: Batch,
         reply: Reply,
         /// The place in the queue; free again when the batch is answered.
-        _permit: Option<OwnedSemaphorePermit>,
+        permit: Option<OwnedSemaphorePermit>,
     },
     /// Something that must not run beside a write.
     Task(Box<dyn FnOnce(&mut Writer) + Send>),
@@ -64,14 +64,14 @@ impl Writer {
         let mut next = queue.recv().ok();
         while let Some(command) = next.take() {
             match command {
-                Command::Write { batch, reply, _permit } => {
+                Command::Write { batch, reply, permit } => {
                     let mut bytes = batch.bytes;
-                    let mut group = vec![(batch, reply, _permit)];
+                    let mut group = vec![(batch, reply, permit)];
                     while group.len() < GROUP_BATCHES && bytes < GROUP_BYTES {
                         match queue.try_recv() {
-                            Ok(Command::Write { batch, reply, _permit }) => {
+                            Ok(Command::Write { batch, reply, permit }) => {
                                 bytes += batch.bytes;
-                                group.push((batch, reply, _permit));
+                                group.push((batch, reply, permit));
                             }
                             Ok(other) => {
                                 next = Some(other);

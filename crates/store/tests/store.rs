@@ -488,7 +488,7 @@ proptest! {
                 .map(|(key, record)| (key.clone(), record.clone()))
                 .collect();
             let mut rows = store.scan::<CandleRecord>(range);
-            for turn in 0..model.len() + 1 {
+            for turn in 0..=model.len() {
                 if turns >> (turn % 32) & 1 == 0 {
                     prop_assert_eq!(rows.next().map(Result::unwrap), expected.pop_front());
                 } else {
@@ -497,7 +497,7 @@ proptest! {
             }
         }
         for name in &names {
-            let newest = model.iter().filter(|(key, _)| key.0 == *name).next_back();
+            let newest = model.iter().rfind(|(key, _)| key.0 == *name);
             let newest = newest.map(|(key, record)| (key.clone(), record.clone()));
             prop_assert_eq!(store.last::<CandleRecord>(name).unwrap(), newest);
         }

@@ -145,7 +145,7 @@ async fn recorded_requests_get_the_recorded_answers() {
     let values = Tensor::from_json(&served_body["predictions"]).unwrap().into_values();
     let mut miner = FixedMiner::new(bob.hotkey(), values);
     miner.refused = vec![dev("//Dave").hotkey()];
-    let earliest = captures.iter().filter_map(|c| nonce(c)).min().unwrap();
+    let earliest = captures.iter().filter_map(nonce).min().unwrap();
     let clock = Arc::new(ManualClock::new(earliest - 86_400_000));
     let axon =
         Axon::spawn(AxonConfig::loopback(), bob, clock.clone(), Arc::new(miner)).await.unwrap();

@@ -23,7 +23,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// Importing the SDK takes seconds, many times that on a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(240);
+const START_DEADLINE: Duration = Duration::from_mins(4);
 /// Time for one query; the slow miner takes longer than its own, shorter one.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Real miners at once.

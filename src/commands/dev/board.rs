@@ -20,10 +20,10 @@ pub struct BoardRow {
 }
 
 /// The names of the members by hotkey.
-pub type Names = BTreeMap<Hotkey, String>;
+pub(super) type Names = BTreeMap<Hotkey, String>;
 
 /// Returns the leader board, best first, without the validator.
-pub fn leader_board(rows: Vec<ScoreRow>, names: &Names) -> Vec<BoardRow> {
+pub(super) fn leader_board(rows: Vec<ScoreRow>, names: &Names) -> Vec<BoardRow> {
     rows.into_iter()
         .filter(|row| names.get(&row.hotkey).is_some_and(|name| name != "validator"))
         .map(|row| BoardRow { name: names[&row.hotkey].clone(), row })
@@ -31,7 +31,7 @@ pub fn leader_board(rows: Vec<ScoreRow>, names: &Names) -> Vec<BoardRow> {
 }
 
 /// Returns the leader board as a table.
-pub fn table(rows: &[BoardRow]) -> String {
+pub(super) fn table(rows: &[BoardRow]) -> String {
     let mut text = String::from(
         "  rank  miner      uid      EMA   weight  scored  last RMSE   reason of the last refusal\n",
     );
@@ -58,7 +58,7 @@ pub fn table(rows: &[BoardRow]) -> String {
 }
 
 /// Returns the line for people, or none for events that would drown the others.
-pub fn human(line: &EventLine, names: &Names) -> Option<String> {
+pub(super) fn human(line: &EventLine, names: &Names) -> Option<String> {
     let who = |hotkey: &Hotkey| names.get(hotkey).cloned().unwrap_or_else(|| hotkey.short());
     let time = chrono::DateTime::from_timestamp_millis(line.at_ms)?.format("%m-%d %H:%M:%S");
     let node = &line.node;

@@ -298,10 +298,8 @@ fn peer_kind(
     spy: &Arc<dyn Signer>,
 ) -> Option<PeerKind> {
     match kind {
-        DevMiner::Copier => victim.map(|victim| PeerKind::Copier {
-            victim: victim.clone(),
-            asks_as: Some(Arc::clone(spy)),
-        }),
+        DevMiner::Copier => victim
+            .map(|victim| PeerKind::Copier { victim: *victim, asks_as: Some(Arc::clone(spy)) }),
         DevMiner::Liar => Some(PeerKind::Liar(LiarKind::Alternating)),
         DevMiner::Silent => Some(PeerKind::Silent),
         DevMiner::Late => Some(PeerKind::Late { delay: LATE }),

@@ -12,15 +12,15 @@ use crate::config::{ByteSize, Config, DevMiner, ModelConfig, ModelKind, Network,
 
 /// Where the embedded miners listen. The chain refuses exactly 127.0.0.1 as an axon's address, as
 /// the real one does, so they use its neighbour on the same loopback network.
-pub const AXON_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+pub(super) const AXON_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// Longest wait of a query for a fresh forecast, real time; well below the floor of the time-outs.
 const FRESH_WAIT: Duration = Duration::from_millis(250);
 /// Cache of each embedded node's databases.
 const NODE_CACHE: ByteSize = ByteSize(8 << 20);
 /// Stake of the embedded validator, RAO.
-pub const VALIDATOR_STAKE: u64 = 10_000_000_000_000;
+pub(super) const VALIDATOR_STAKE: u64 = 10_000_000_000_000;
 /// Stake of an embedded miner, RAO.
-pub const MINER_STAKE: u64 = 1_000_000_000;
+pub(super) const MINER_STAKE: u64 = 1_000_000_000;
 
 /// One neuron of the embedded network.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub enum Part {
 }
 
 /// Returns the members: one validator, then the configured miners.
-pub fn members(miners: &[DevMiner]) -> Vec<Member> {
+pub(super) fn members(miners: &[DevMiner]) -> Vec<Member> {
     let mut members = vec![Member {
         name: "validator".to_owned(),
         uri: "//Validator".to_owned(),
@@ -74,7 +74,7 @@ pub fn members(miners: &[DevMiner]) -> Vec<Member> {
 ///
 /// # Errors
 /// Never; a development key always derives.
-pub fn spy() -> anyhow::Result<Keypair> {
+pub(super) fn spy() -> anyhow::Result<Keypair> {
     Keypair::from_uri("//Spy").context("deriving the key //Spy")
 }
 
@@ -110,7 +110,7 @@ pub struct Simulators {
 
 /// Returns the configuration of one member: the user's, with the simulators' addresses, a
 /// directory and a free port of its own, and time limits that fit a fast clock.
-pub fn node_config(
+pub(super) fn node_config(
     base: &Config,
     member: &Member,
     simulators: &Simulators,

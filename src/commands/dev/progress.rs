@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 /// The state of the network as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Progress {
+pub(super) struct Progress {
     version: u32,
     /// Market time at which the network began.
     pub began_ms: i64,
@@ -31,13 +31,13 @@ pub struct Progress {
 
 /// Reads and writes the state.
 #[derive(Debug)]
-pub struct ProgressFile {
+pub(super) struct ProgressFile {
     path: PathBuf,
 }
 
 impl ProgressFile {
     /// Uses the file in `data_dir`.
-    pub fn new(data_dir: &Path) -> Self {
+    pub(super) fn new(data_dir: &Path) -> Self {
         Self { path: data_dir.join(FILE) }
     }
 
@@ -45,7 +45,7 @@ impl ProgressFile {
     ///
     /// # Errors
     /// The file is there but cannot be understood.
-    pub fn load(&self) -> anyhow::Result<Option<Progress>> {
+    pub(super) fn load(&self) -> anyhow::Result<Option<Progress>> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -67,7 +67,7 @@ impl ProgressFile {
     ///
     /// # Errors
     /// Any I/O error; the old state stays.
-    pub fn save(&self, progress: &Progress) -> anyhow::Result<()> {
+    pub(super) fn save(&self, progress: &Progress) -> anyhow::Result<()> {
         write_atomically(&self.path, serde_json::to_string_pretty(progress)?.as_bytes())
             .with_context(|| format!("saving {}", self.path.display()))
     }
@@ -75,7 +75,7 @@ impl ProgressFile {
 
 impl Progress {
     /// Creates the state of a network that begins at `began_ms`.
-    pub const fn new(began_ms: i64) -> Self {
+    pub(super) const fn new(began_ms: i64) -> Self {
         Self {
             version: VERSION,
             began_ms,

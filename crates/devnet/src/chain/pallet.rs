@@ -284,7 +284,7 @@ const fn is_ip_type(ip_type: u8) -> bool {
 }
 
 /// Says whether the chain takes an address. It refuses zero, the broadcast address, everything
-/// beyond 32 bits in version 4, and exactly 127.0.0.1 and ::1: private ranges and the rest of
+/// beyond 32 bits in version 4, and exactly 127.0.0.1 and `::1`: private ranges and the rest of
 /// 127.0.0.0/8 pass.
 pub(super) const fn is_servable_ip(ip_type: u8, ip: u128) -> bool {
     const IPV4_BROADCAST: u128 = 0xffff_ffff;

@@ -22,7 +22,7 @@ const READ_FILES: [&str; 6] = [
     "scale_calls.json",
     "storage_keys.json",
 ];
-/// Calls of scale_calls.json that the development chain does not execute.
+/// Calls of `scale_calls.json` that the development chain does not execute.
 const REFUSED_CALLS: [&str; 7] = [
     "batch_set_weights",
     "commit_mechanism_weights",
@@ -169,14 +169,13 @@ fn recorded_extrinsics_decode_and_give_the_recorded_payload() {
         assert_eq!(extrinsic.signer, *signer.as_bytes(), "{name}");
         assert_eq!(u64::from(extrinsic.nonce), case["nonce"].as_u64().unwrap(), "{name}");
         assert_eq!(to_hex(&extrinsic.hash), case["extrinsic_hash"].as_str().unwrap(), "{name}");
-        match case["era"].as_str() {
-            Some(_) => assert_eq!(extrinsic.era, Era::Immortal, "{name}"),
-            None => {
-                let current = case["era"]["current"].as_u64().unwrap();
-                let period = case["era"]["period"].as_u64().unwrap();
-                assert_eq!(extrinsic.era, Era::Mortal { period, phase: current % period });
-                assert_eq!(extrinsic.era.birth(current), current, "{name}");
-            }
+        if let Some(_) = case["era"].as_str() {
+            assert_eq!(extrinsic.era, Era::Immortal, "{name}")
+        } else {
+            let current = case["era"]["current"].as_u64().unwrap();
+            let period = case["era"]["period"].as_u64().unwrap();
+            assert_eq!(extrinsic.era, Era::Mortal { period, phase: current % period });
+            assert_eq!(extrinsic.era.birth(current), current, "{name}");
         }
         let payload = extrinsic.payload(
             u32::try_from(case["spec_version"].as_u64().unwrap()).unwrap(),

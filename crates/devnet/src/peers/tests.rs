@@ -141,7 +141,7 @@ async fn silent_late_and_refusing_peers_are_told_apart() {
     assert!(matches!(committed, Err(QueryError::Timeout { .. })), "{committed:?}");
     assert!(matches!(revealed, Err(QueryError::Timeout { .. })), "{revealed:?}");
     silent.stop(DEADLINE).await;
-    let late = peer(PeerKind::Late { delay: Duration::from_secs(3600) }).await;
+    let late = peer(PeerKind::Late { delay: Duration::from_hours(1) }).await;
     let (committed, _) = ask(late.target(), "r", SHORT).await;
     // Its server gives up at the same moment as the client; either may be first.
     match committed.unwrap_err() {

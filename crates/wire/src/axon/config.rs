@@ -65,7 +65,7 @@ impl Default for AxonConfig {
             workers: 2,
             limits: AxonLimits::default(),
             nonce_window: Duration::from_secs(4),
-            max_timeout: Duration::from_secs(60),
+            max_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -114,7 +114,7 @@ fn count(
 
 fn span(setting: &'static str, value: Duration) -> Result<(), WireError> {
     const RANGE: std::ops::RangeInclusive<Duration> =
-        Duration::from_millis(1)..=Duration::from_secs(3600);
+        Duration::from_millis(1)..=Duration::from_hours(1);
     if RANGE.contains(&value) {
         return Ok(());
     }

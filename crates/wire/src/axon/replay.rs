@@ -36,6 +36,7 @@ pub(super) enum NonceError {
 
 /// The span around now in which nonces are accepted, nanoseconds.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs into the name")]
 pub(super) struct Window {
     pub(super) now_ns: u64,
     pub(super) behind_ns: u64,
