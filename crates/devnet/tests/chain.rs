@@ -1,5 +1,7 @@
 //! The development chain as an independent client sees it: subxt over its legacy backend.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,7 +195,8 @@ async fn calls_that_break_a_rule_fail_with_the_real_error() {
     let (client, _) = connect(&chain).await;
     let (alice, bob, eve) = (dev::alice(), dev::bob(), dev::eve());
     let half = [(1, 1), (2, 1)];
-    let cases: &[(&Keypair, &[(u16, u16)], u64, &str)] = &[
+    type Case<'a> = (&'a Keypair, &'a [(u16, u16)], u64, &'a str);
+    let cases: &[Case<'_>] = &[
         (&eve, &half, 5, "HotKeyNotRegisteredInSubNet"),
         (&bob, &half, 5, "NeuronNoValidatorPermit"),
         (&alice, &half, 4, "IncorrectWeightVersionKey"),

@@ -1,5 +1,7 @@
 //! The daemon's own chain client against the development chain, from connection to weights.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -102,12 +102,16 @@ fn validators(view: View<'_>, netuid: u16, count: u16, active: &[bool]) -> Vec<V
         let sum: f64 = weights.iter().sum();
         let stake = view.stake(netuid, &hotkey) as f64;
         if sum > 0.0 && stake > 0.0 {
-            weights.iter_mut().for_each(|weight| *weight /= sum);
+            for weight in &mut weights {
+                *weight /= sum;
+            }
             found.push(Validator { uid: index, stake, weights });
         }
     }
     let total: f64 = found.iter().map(|validator| validator.stake).sum();
-    found.iter_mut().for_each(|validator| validator.stake /= total);
+    for validator in &mut found {
+        validator.stake /= total;
+    }
     found
 }
 
@@ -166,7 +170,9 @@ fn majority_weight(validators: &[Validator], uid: usize, kappa: f64) -> f64 {
 fn normalise(values: &mut [f64]) {
     let sum: f64 = values.iter().sum();
     if sum > 0.0 {
-        values.iter_mut().for_each(|value| *value /= sum);
+        for value in values.iter_mut() {
+            *value /= sum;
+        }
     }
 }
 
@@ -201,7 +207,7 @@ mod tests {
     fn one_validator_pays_by_its_weights() {
         let result = outcome(&[validator(0, 1.0, &[0.0, 0.75, 0.25])], 3, 0.5);
         assert_eq!(result.incentive, [0.0, 0.75, 0.25]);
-        assert_eq!(result.validator_trust[0], 1.0);
+        assert_eq!(result.validator_trust, [1.0, 0.0, 0.0]);
         assert_eq!(result.dividends, [1.0, 0.0, 0.0]);
     }
 
@@ -211,7 +217,7 @@ mod tests {
         let selfish = [0.0, 0.0, 0.0, 1.0];
         let result = outcome(&[validator(0, 0.7, &honest), validator(1, 0.3, &selfish)], 4, 0.5);
         assert_eq!(result.incentive, [0.0, 0.0, 1.0, 0.0]);
-        assert_eq!(result.validator_trust[1], 0.0);
+        assert_eq!(result.validator_trust, [1.0, 0.0, 0.0, 0.0]);
         assert_eq!(result.dividends, [1.0, 0.0, 0.0, 0.0]);
     }
 
