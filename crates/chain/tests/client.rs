@@ -162,11 +162,13 @@ async fn weights_are_signed_with_a_fresh_nonce_and_reported_with_their_block() {
     assert_eq!(submitted.block, u64::from(START) + 1);
     assert_eq!(submitted.block_hash, chain.head().await.unwrap().hash);
 
-    let script = node.script();
-    let [extrinsic] = script.submitted.as_slice() else { panic!("{:?}", script.submitted) };
-    assert_eq!(forecastd_chain::hash::blake2_256(extrinsic), submitted.extrinsic_hash);
-    let call = calls::set_weights(NETUID, &weights(), 7);
-    let call = calls::encode(&call, &script.metadata).unwrap();
+    let (extrinsic, call) = {
+        let script = node.script();
+        let [extrinsic] = script.submitted.as_slice() else { panic!("{:?}", script.submitted) };
+        let call = calls::set_weights(NETUID, &weights(), 7);
+        (extrinsic.clone(), calls::encode(&call, &script.metadata).unwrap())
+    };
+    assert_eq!(forecastd_chain::hash::blake2_256(&extrinsic), submitted.extrinsic_hash);
     // Behind the signature: era (2), nonce, tip, metadata hash mode, call.
     assert_eq!(extrinsic[extrinsic.len() - call.len()..], call);
     let extra = &extrinsic[101..extrinsic.len() - call.len()];
@@ -176,7 +178,6 @@ async fn weights_are_signed_with_a_fresh_nonce_and_reported_with_their_block() {
     assert_eq!(era & 0xf, 6);
     assert_eq!(u32::from(era >> 4), (START - FINALITY_LAG) % 128);
     assert_eq!((*nonce, *tip, *mode), (5 << 2, 0, 0));
-    drop(script);
     node.stop().await;
 }
 
