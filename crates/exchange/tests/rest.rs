@@ -72,6 +72,19 @@ async fn a_good_page_is_read() {
 }
 
 #[tokio::test]
+async fn the_last_row_counts_only_when_it_has_surely_closed() {
+    let (url, task) = server(http("200 OK", "", &rows(10..=12))).await;
+    let clock = Arc::new(ManualClock::new(13 * STEP + 2_999));
+    let rest = BinanceRest::new(&url, clock.clone(), Duration::from_secs(30)).unwrap();
+    let early = rest.candles("BTCUSDT", FIVE, 10 * STEP, 13 * STEP).await.unwrap();
+    assert_eq!(early.len(), 2);
+    clock.advance(1);
+    let late = rest.candles("BTCUSDT", FIVE, 10 * STEP, 13 * STEP).await.unwrap();
+    assert_eq!(late.len(), 3);
+    task.abort();
+}
+
+#[tokio::test]
 async fn bodies_that_break_a_rule_are_refused() {
     let cut = row(10).replace(r#","0","0","0"]"#, "");
     for (body, word) in [
