@@ -2,3 +2,5 @@
 
 mod config;
 mod layering;
+#[cfg(feature = "devnet")]
+mod network;

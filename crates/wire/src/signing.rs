@@ -119,8 +119,8 @@ mod tests {
         let signature = [0xab; 64];
         let text = format_signature(&signature);
         assert_eq!(parse_signature(&text), Some(signature));
-        assert_eq!(parse_signature(&text[2..]), Some(signature));
-        for bad in ["", "0x", "0x00", "zz", &text[..129], &format!("{text}00")] {
+        assert_eq!(parse_signature(text.trim_start_matches("0x")), Some(signature));
+        for bad in ["", "0x", "0x00", "zz", text.trim_end_matches("ab"), &format!("{text}00")] {
             assert_eq!(parse_signature(bad), None, "{bad}");
         }
     }

@@ -1,5 +1,12 @@
 //! Our client and our server with each other, and each with hostile counterparts.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic"
+)]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,12 @@
 //! Parity with recorded traffic of the real SDK; the files are described in `tests/vectors`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "helpers of tests may panic"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,13 @@
 //! `FORECASTD_PYTHON` names a Python with the SDK; `scripts/interop` makes one. Without it there is
 //! nothing to test against, and the tests say so and return.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests may panic and say why they skip"
+)]
+
 mod support;
 
 use std::net::SocketAddr;
