@@ -3,6 +3,7 @@
 //! The test starts itself again as a child, which writes rounds and prints the number of each batch
 //! after it was acknowledged. The parent kills it, opens the store and compares.
 #![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 mod common;
 

@@ -2,6 +2,7 @@
 //!
 //! The child process limits the size of its files, which fails writes just as a full disk does.
 #![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 #![cfg(target_os = "linux")]
 
 mod common;
