@@ -27,11 +27,17 @@ async fn server(answer: Vec<u8>) -> (String, JoinHandle<()>) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let task = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = vec![0; 4096];
-            if stream.read(&mut head).await.is_ok() {
-                // The client may hang up in the middle of a body that is too long.
-                let _sent = stream.write_all(&answer).await;
+            // The whole head is read before the answer: closing with bytes unread would reset the
+            // connection and lose the answer on its way.
+            let (mut head, mut part) = (Vec::new(), [0; 4096]);
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut part).await {
+                    Ok(count) if count > 0 => head.extend_from_slice(&part[..count]),
+                    _ => break,
+                }
             }
+            // The client may hang up in the middle of a body that is too long.
+            let _sent = stream.write_all(&answer).await;
         }
     });
     (url, task)
