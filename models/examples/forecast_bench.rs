@@ -8,7 +8,6 @@
 #![expect(clippy::print_stdout, reason = "an example that reports to its user")]
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "a benchmark measures the real time of this machine"
 )]
 

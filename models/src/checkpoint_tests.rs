@@ -250,3 +250,26 @@ fn a_model_of_kind_burn_needs_a_checkpoint() {
     let spec = ModelSpec { checkpoint: Some("/nowhere".into()), ..spec };
     assert!(matches!(load(&spec).map(|_| ()), Err(ModelError::Checkpoint { .. })));
 }
+
+#[test]
+fn the_shipped_checkpoint_loads_and_has_not_seen_what_it_is_tested_on() {
+    // 2024-12-20 00:00 UTC: the embedded network replays candles from 2025 on.
+    const UNSEEN_FROM_MS: i64 = 1_734_652_800_000;
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("checkpoints/lstm-small");
+    let config = CheckpointConfig::read(&directory).unwrap();
+    assert!(config.training.validation_to_ms <= UNSEEN_FROM_MS);
+    assert!(!config.evaluations.is_empty());
+    assert!(config.evaluations.iter().all(|test| test.from_ms >= UNSEEN_FROM_MS));
+    let card = fs::read_to_string(directory.join(CARD_FILE)).unwrap();
+    assert_eq!(card, crate::card::text(&config), "the card does not belong to the configuration");
+
+    let spec =
+        ModelSpec { name: config.name.clone(), kind: ModelKind::Burn, checkpoint: Some(directory) };
+    let closes: Vec<f64> =
+        (0..config.network.lookback).map(|i| 95_000.0 + 50.0 * (i as f64 * 0.7).sin()).collect();
+    let input = input_of(&closes, config.horizon);
+    let forecast = load(&spec).unwrap().forecast(&input).unwrap();
+    let farthest =
+        forecast.iter().map(|close| (close / input.last_close() - 1.0).abs()).fold(0.0, f64::max);
+    assert!(farthest > 0.0 && farthest < 0.01, "corrections of up to {farthest}");
+}

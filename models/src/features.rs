@@ -192,9 +192,9 @@ mod tests {
     #[test]
     fn returns_are_scaled_and_clipped() {
         let rows = features(&input_of(&[100.0, 101.0, 10_000.0], 1).candles, 1);
-        assert_eq!(rows[0][0], 0.0);
+        assert_eq!(rows[0][0].to_bits(), 0.0_f32.to_bits());
         assert!((f64::from(rows[1][0]) - (1.01_f64).ln() / 0.01).abs() < 1e-6);
-        assert_eq!(rows[2][0], 8.0);
+        assert_eq!(rows[2][0].to_bits(), 8.0_f32.to_bits());
     }
 
     #[test]

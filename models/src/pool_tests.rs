@@ -112,18 +112,22 @@ async fn a_panic_costs_its_own_job_and_the_model_is_rebuilt() {
     assert_eq!(bench.built.load(Ordering::SeqCst), 4);
 }
 
+/// Panics on every input.
+struct Bomb;
+
+impl Forecaster for Bomb {
+    fn name(&self) -> &'static str {
+        "bomb"
+    }
+
+    fn forecast(&mut self, _: &ModelInput) -> Result<Vec<f64>, ModelError> {
+        panic!("bomb")
+    }
+}
+
 #[tokio::test]
 async fn a_model_that_cannot_be_rebuilt_at_once_is_rebuilt_later() {
     let built = Arc::new(AtomicUsize::new(0));
-    struct Bomb;
-    impl Forecaster for Bomb {
-        fn name(&self) -> &'static str {
-            "bomb"
-        }
-        fn forecast(&mut self, _: &ModelInput) -> Result<Vec<f64>, ModelError> {
-            panic!("bomb")
-        }
-    }
     let factory: ModelFactory = {
         let built = Arc::clone(&built);
         Arc::new(move || match built.fetch_add(1, Ordering::SeqCst) {
