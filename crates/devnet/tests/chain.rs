@@ -21,6 +21,8 @@ const NETUID: u16 = 8;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 type Client = OnlineClient<PolkadotConfig>;
+/// Signer, weights, version key, and the error that they end with.
+type RefusedCase<'a> = (&'a Keypair, &'a [(u16, u16)], u64, &'a str);
 
 fn hotkey(pair: &Keypair) -> Hotkey {
     Hotkey::from_bytes(pair.public_key().0)
@@ -195,8 +197,7 @@ async fn calls_that_break_a_rule_fail_with_the_real_error() {
     let (client, _) = connect(&chain).await;
     let (alice, bob, eve) = (dev::alice(), dev::bob(), dev::eve());
     let half = [(1, 1), (2, 1)];
-    type Case<'a> = (&'a Keypair, &'a [(u16, u16)], u64, &'a str);
-    let cases: &[Case<'_>] = &[
+    let cases: &[RefusedCase<'_>] = &[
         (&eve, &half, 5, "HotKeyNotRegisteredInSubNet"),
         (&bob, &half, 5, "NeuronNoValidatorPermit"),
         (&alice, &half, 4, "IncorrectWeightVersionKey"),

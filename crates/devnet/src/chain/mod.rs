@@ -31,6 +31,7 @@ mod epoch;
 mod events;
 mod extrinsic;
 mod genesis;
+mod ledger;
 mod names;
 mod neurons;
 mod node;

@@ -1,6 +1,6 @@
-//! The chain itself: blocks, state, pool, and the making of the next block.
+//! The running chain: taking transactions in, and making and announcing the next block.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use forecastd_core::Hotkey;
@@ -10,44 +10,21 @@ use tokio::sync::broadcast;
 
 use super::events::Events;
 use super::extrinsic::{Extrinsic, bare_extrinsic};
+use super::ledger::{BLOCK_HASH_COUNT, Block, Ledger, state_root};
 use super::names::{EventName, Item};
 use super::pallet::{Dispatch, encode_fault};
 use super::persist::Saved;
 use super::pool::{MAX_WAITING, Readiness, Refusal, Status, StatusSender, Waiting, validate};
 use super::runtime::Runtime;
-use super::state::{Changes, HISTORY_BLOCKS, Overlay, State, StateAt};
+use super::state::{Overlay, StateAt};
 use super::types::{Account, DispatchInfo, Era, Hash, Header};
 use super::view::{View, Writer};
 use super::{DevChainConfig, DevChainError, GenesisNeuron, epoch, genesis};
 
-/// Blocks whose header and body are kept.
-const KEPT_BLOCKS: usize = 4096;
-/// Entries of `System.BlockHash`, as on the real chain.
-const BLOCK_HASH_COUNT: u64 = 2400;
 /// Most transactions in a block besides the inherent.
 const MAX_TRANSACTIONS_PER_BLOCK: usize = 512;
 /// Heads that a slow subscriber may lag behind before it misses some.
 const HEADS_BUFFER: usize = 1024;
-
-/// A made block.
-#[derive(Debug, Clone)]
-pub(super) struct Block {
-    pub(super) header: Header,
-    pub(super) hash: Hash,
-    /// Bytes of the extrinsics, the inherent first.
-    pub(super) extrinsics: Vec<Vec<u8>>,
-}
-
-impl Block {
-    fn new(header: Header, extrinsics: Vec<Vec<u8>>) -> Self {
-        Self { hash: header.hash(), header, extrinsics }
-    }
-
-    /// Returns the height.
-    pub(super) fn number(&self) -> u64 {
-        u64::from(self.header.number)
-    }
-}
 
 /// A change from outside of the chain's rules, for tests; done at the start of the next block.
 #[derive(Debug, Clone)]
@@ -65,30 +42,12 @@ pub(super) enum Intervention {
     },
 }
 
-/// The chain's data. `blocks` may end one block after `best`: it is made, but not yet safe on disk.
-#[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) state: State,
-    pub(super) genesis: Block,
-    /// The newest blocks without gap, oldest first; never empty.
-    blocks: VecDeque<Block>,
-    numbers: HashMap<Hash, u64>,
-    /// First block whose state can be read.
-    oldest_state: u64,
-    best: u64,
-    finalized: u64,
-    waiting: Vec<Waiting>,
-    interventions: Vec<Intervention>,
-    /// Watched transactions in blocks that are not final, oldest first.
-    unfinal: VecDeque<(u64, Hash, StatusSender)>,
-}
-
 /// The chain and its runtime.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) runtime: Runtime,
     pub(super) config: DevChainConfig,
-    inner: RwLock<Inner>,
+    inner: RwLock<Ledger>,
     best_heads: broadcast::Sender<Header>,
     finalized_heads: broadcast::Sender<Header>,
 }
@@ -108,8 +67,8 @@ impl Node {
     pub(super) fn new(config: DevChainConfig, saved: Option<Saved>) -> Result<Self, DevChainError> {
         let runtime = Runtime::load()?;
         let inner = match saved {
-            Some(saved) => Inner::restore(&runtime, &config, saved)?,
-            None => Inner::fresh(&runtime, &config),
+            Some(saved) => Ledger::restore(&runtime, &config, saved)?,
+            None => Ledger::fresh(&runtime, &config),
         };
         Ok(Self {
             runtime,
@@ -121,11 +80,11 @@ impl Node {
     }
 
     /// Reads the chain. A panic elsewhere cannot leave it half-written: blocks are applied whole.
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Inner> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Ledger> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+    fn write(&self) -> RwLockWriteGuard<'_, Ledger> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -394,152 +353,6 @@ impl Node {
     }
 }
 
-impl Inner {
-    fn fresh(runtime: &Runtime, config: &DevChainConfig) -> Self {
-        let empty = State::default();
-        let mut overlay = Overlay::new(StateAt { state: &empty, block: 0 });
-        genesis::write_genesis(&mut Writer { runtime, overlay: &mut overlay }, config);
-        let changes = overlay.into_changes();
-        // The moment of creation goes into the root, so that two chains never share a genesis hash.
-        let created = blake2_256(&config.clock.now_ms().encode());
-        let header = Header {
-            parent_hash: [0; 32],
-            number: 0,
-            state_root: state_root(&created, &changes),
-            extrinsics_root: [0; 32],
-            digest: Vec::new(),
-        };
-        let genesis = Block::new(header, Vec::new());
-        Self::starting_at(genesis.clone(), genesis, changes)
-    }
-
-    fn restore(
-        runtime: &Runtime,
-        config: &DevChainConfig,
-        saved: Saved,
-    ) -> Result<Self, DevChainError> {
-        let path = config.data_file.clone().unwrap_or_default();
-        if saved.netuid != config.netuid.0 {
-            let reason = format!("it is of subnet {}, not {}", saved.netuid, config.netuid);
-            return Err(DevChainError::Damaged { path, reason });
-        }
-        let spec_version = runtime.version().spec_version;
-        if saved.spec_version != spec_version {
-            let reason = format!("it is of spec {}, not {spec_version}", saved.spec_version);
-            return Err(DevChainError::Damaged { path, reason });
-        }
-        let genesis = Block::new(saved.genesis, Vec::new());
-        let head = Block::new(saved.head, Vec::new());
-        let number = head.number();
-        let mut state = State::default();
-        let stored = saved.state.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        state.apply(0, stored);
-        let mut overlay = Overlay::new(StateAt { state: &state, block: 0 });
-        genesis::apply_config(&mut Writer { runtime, overlay: &mut overlay }, config, number);
-        let mut changes: Changes =
-            state.snapshot(0).into_iter().map(|(key, value)| (key, Some(value))).collect();
-        changes.extend(overlay.into_changes());
-        Ok(Self::starting_at(genesis, head, changes))
-    }
-
-    fn starting_at(genesis: Block, head: Block, content: Changes) -> Self {
-        let number = head.number();
-        let mut state = State::default();
-        state.apply(number, content);
-        let numbers = HashMap::from([(genesis.hash, 0), (head.hash, number)]);
-        Self {
-            state,
-            genesis,
-            blocks: VecDeque::from([head]),
-            numbers,
-            oldest_state: number,
-            best: number,
-            finalized: number,
-            waiting: Vec::new(),
-            interventions: Vec::new(),
-            unfinal: VecDeque::new(),
-        }
-    }
-
-    /// Returns the newest made block, announced or not.
-    #[expect(clippy::expect_used, reason = "constructed with a block, and trimming leaves many")]
-    fn head(&self) -> &Block {
-        self.blocks.back().expect("a chain has at least one block")
-    }
-
-    fn append(&mut self, block: Block, changes: Changes) {
-        let number = block.number();
-        self.state.apply(number, changes);
-        self.numbers.insert(block.hash, number);
-        self.blocks.push_back(block);
-        if self.blocks.len() > KEPT_BLOCKS
-            && let Some(old) = self.blocks.pop_front()
-            && old.number() > 0
-        {
-            self.numbers.remove(&old.hash);
-        }
-        self.oldest_state = self.oldest_state.max(number.saturating_sub(HISTORY_BLOCKS));
-    }
-
-    /// Returns the height of the best block.
-    pub(super) const fn best(&self) -> u64 {
-        self.best
-    }
-
-    /// Returns the height of the newest final block.
-    pub(super) const fn finalized(&self) -> u64 {
-        self.finalized
-    }
-
-    /// Returns an announced block by height.
-    pub(super) fn block(&self, number: u64) -> Option<&Block> {
-        if number > self.best {
-            return None;
-        }
-        self.block_or_unannounced(number)
-    }
-
-    fn block_or_unannounced(&self, number: u64) -> Option<&Block> {
-        if number == 0 {
-            return Some(&self.genesis);
-        }
-        let first = self.blocks.front()?.number();
-        let index = usize::try_from(number.checked_sub(first)?).ok()?;
-        self.blocks.get(index)
-    }
-
-    fn header_of(&self, number: u64) -> Option<&Header> {
-        self.block(number).map(|block| &block.header)
-    }
-
-    /// Returns the height of an announced block.
-    pub(super) fn number_of(&self, hash: &Hash) -> Option<u64> {
-        self.numbers.get(hash).copied().filter(|number| *number <= self.best)
-    }
-
-    /// Says whether the state after a block can still be read.
-    pub(super) const fn has_state(&self, number: u64) -> bool {
-        number >= self.oldest_state && number <= self.best
-    }
-
-    /// Returns a block hash by height, from the blocks or from `System.BlockHash`.
-    pub(super) fn hash_of(&self, runtime: &Runtime, number: u64) -> Option<Hash> {
-        if let Some(block) = self.block_or_unannounced(number) {
-            return Some(block.hash);
-        }
-        let height = u32::try_from(number).ok()?;
-        let storage = StateAt { state: &self.state, block: self.head().number() };
-        View::new(runtime, &storage).stored(Item::BlockHash, &[&height.encode()])
-    }
-
-    /// Returns the hash that a transaction with `era` signs over when it goes into `block`.
-    fn era_block_hash(&self, runtime: &Runtime, era: Era, block: u64) -> Option<Hash> {
-        let birth = era.birth(block);
-        let is_known = birth < block && (birth == 0 || block - birth <= BLOCK_HASH_COUNT);
-        if is_known { self.hash_of(runtime, birth) } else { None }
-    }
-}
-
 /// Writes the system items of a new block; returns its timestamp, ms since the Unix epoch.
 fn initialize(writer: &mut Writer<'_, '_>, parent: &Block, now_ms: i64) -> u64 {
     let number = parent.header.number.saturating_add(1);
@@ -586,11 +399,6 @@ fn intervene(
             }
         }
     }
-}
-
-/// Returns the hash that stands for the state: a chain over all changes, not a trie root.
-fn state_root(parent: &Hash, changes: &Changes) -> Hash {
-    blake2_256(&(parent, changes.iter().collect::<Vec<_>>()).encode())
 }
 
 fn send(watcher: &StatusSender, status: Status) {

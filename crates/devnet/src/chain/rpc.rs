@@ -11,7 +11,8 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 
-use super::node::{Inner, Node};
+use super::ledger::Ledger;
+use super::node::Node;
 use super::pool::Status;
 use super::runtime::Runtime;
 use super::runtime_api::{self, ApiFailure};
@@ -319,7 +320,7 @@ async fn forward_statuses(
 }
 
 /// Returns the block at whose state to read: the one with `hash`, else the best.
-fn state_block(inner: &Inner, hash: Option<Hash>) -> Result<u64, ErrorObjectOwned> {
+fn state_block(inner: &Ledger, hash: Option<Hash>) -> Result<u64, ErrorObjectOwned> {
     let Some(hash) = hash else { return Ok(inner.best()) };
     let discarded = |text: &str| {
         let text = format!("Client error: UnknownBlock: {text} {}", to_hex(&hash));

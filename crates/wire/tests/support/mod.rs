@@ -1,6 +1,12 @@
 //! Keys, clocks and raw HTTP for the tests of this crate.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic"
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
