@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use forecastd_actors::node::Node;
 use serde::{Deserialize, Serialize};
 
+use crate::config::HttpConfig;
 use crate::views;
 
 /// The root ticks each second; this much silence means that the tree's thread is stuck.
@@ -92,14 +93,17 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds `listen` and serves until stopped.
+    /// Binds `http.listen` and serves until stopped.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn start(listen: SocketAddr, state: Arc<AdminState>) -> anyhow::Result<Self> {
+    pub fn start(http: &HttpConfig, state: Arc<AdminState>) -> anyhow::Result<Self> {
+        let listen = http.listen;
         let state = Data::from(state);
         let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(routes))
             .workers(1)
+            .max_connections(http.max_connections)
+            .client_request_timeout(http.request_timeout)
             .disable_signals()
             .shutdown_timeout(1)
             .bind(listen)

@@ -2,25 +2,15 @@
 
 use std::time::Duration;
 
-use forecastd_actors::node::Role;
 use forecastd_actors::settings::{
     MinerSettings, ModelSettings, Settings, StreamSettings, ValidatorSettings,
 };
 use forecastd_actors::vitals::RestartPolicy;
-use forecastd_core::settings::{Compatibility, ScoringConfig, WeightConfig};
+use forecastd_core::settings::{Compatibility, NewMinerStart, ScoringConfig, WeightConfig};
 use forecastd_exchange::FeedConfig;
 use forecastd_models::ModelKind;
 
 use crate::config::{self, Config};
-
-/// Returns the actors' name of a role.
-pub const fn role(role: config::Role) -> Role {
-    match role {
-        config::Role::Miner => Role::Miner,
-        config::Role::Validator => Role::Validator,
-        config::Role::Both => Role::Both,
-    }
-}
 
 /// Returns the actors' settings of a valid configuration.
 pub fn settings(config: &Config, generation: u64) -> Settings {
@@ -40,6 +30,7 @@ pub fn settings(config: &Config, generation: u64) -> Settings {
         },
         metagraph_every: config.network.metagraph_every,
         retention: config.store.retention,
+        store_floor_bytes: config.store.floor.bytes(),
     }
 }
 
@@ -113,12 +104,16 @@ fn validator(config: &Config) -> ValidatorSettings {
         scoring: ScoringConfig {
             compatibility,
             ema_length: validator.scoring.ema_length,
-            ..ScoringConfig::default()
+            new_miner_start: match validator.scoring.new_miner_start {
+                config::NewMinerStart::Zero => NewMinerStart::Zero,
+                config::NewMinerStart::Average => NewMinerStart::Average,
+            },
         },
         weights: WeightConfig {
             compatibility,
+            lambda: validator.weights.lambda,
+            reference_mean: validator.weights.reference_mean,
             filter_deviations: validator.weights.exclude_below_deviations,
-            ..WeightConfig::default()
         },
         weights_every: validator.weights.every,
         version_key: validator.weights.version_key,

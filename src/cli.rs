@@ -7,10 +7,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use forecastd_core::Role;
 
 use crate::config::text::{is_name, parse_duration, parse_time};
-use crate::config::{Config, ConfigErrors, DEFAULT_FILE, Loaded, LogLevel, Role, UtcTime};
+use crate::config::{Config, ConfigErrors, DEFAULT_FILE, Loaded, LogLevel, UtcTime};
 use crate::exit::Exit;
 
 /// One supervised daemon for forecasting subnets: miner, validator and an embedded network.
@@ -101,21 +103,17 @@ Signals: TERM and INT stop, HUP reads the configuration and restarts the actors 
 USR1 reopens the log file, QUIT writes the state to the log.")]
 pub struct RunArgs {
     /// What the daemon does on its network
-    #[arg(value_name = "ROLE")]
+    #[arg(value_name = "ROLE", value_parser = role_parser())]
     pub role: Role,
     /// Print one event a line as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-impl ValueEnum for Role {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Miner, Self::Validator, Self::Both]
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        Some(clap::builder::PossibleValue::new(self.as_str()))
-    }
+fn role_parser() -> impl clap::builder::TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|text| {
+        Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or("not a role")
+    })
 }
 
 /// Options of `check-config`.

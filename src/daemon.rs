@@ -13,21 +13,22 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use forecastd_actors::address_book::AddressBook;
+use forecastd_actors::drain::Drain;
 use forecastd_actors::events::{Event, EventSink};
 use forecastd_actors::faults::Faults;
-use forecastd_actors::node::{Boards, Node, Role};
+use forecastd_actors::node::{Boards, Node};
 use forecastd_actors::responder::Desk;
 use forecastd_actors::tree::{Tree, TreeParts};
 use forecastd_actors::vitals::VitalsRegistry;
-use forecastd_chain::{AxonEndpoint, ChainConfig, Keypair, Subtensor};
-use forecastd_core::{Clock, Signer};
+use forecastd_chain::{AxonEndpoint, Chain, ChainConfig, Keypair, Subtensor};
+use forecastd_core::{Clock, Role, Signer};
 use forecastd_store::{Identity, Store, StoreConfig};
 use forecastd_wire::{Axon, AxonConfig, Dendrite, DendriteConfig};
 use tracing::{info, warn};
 
 use crate::admin::{Admin, AdminState};
 use crate::assemble;
-use crate::config::{Config, ConfigDiff, ReloadClass};
+use crate::config::{self, Config, ConfigDiff, ReloadClass};
 use crate::exit::Exit;
 
 /// Version that is published with the axon: `major·10⁶ + minor·10³ + patch`.
@@ -102,11 +103,7 @@ impl Daemon {
     /// [`StartError`] with the exit code of the failed step.
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         let store = open_store(&config, &environment).await?;
-        let mut chain = ChainConfig::new(config.network.node_urls(), config.network.net_uid());
-        chain.call_timeout = config.network.call_timeout;
-        chain.mortality_blocks = config.network.mortality_blocks;
-        let chain = Subtensor::new(chain).context("checking the chain's settings");
-        let chain = failed(Exit::Config, chain)?;
+        let chain = failed(Exit::Config, chain(&config))?;
         let node = Node {
             name: Arc::clone(&environment.name),
             role: environment.role,
@@ -114,13 +111,14 @@ impl Daemon {
             market: Arc::clone(&environment.market),
             real: Arc::clone(&environment.real),
             store,
-            chain: Arc::new(chain),
+            chain,
             settings: Arc::new(ArcSwap::from_pointee(assemble::settings(&config, 1))),
             boards: Arc::new(Boards::default()),
             book: Arc::new(AddressBook::default()),
             vitals: Arc::new(VitalsRegistry::default()),
             events: environment.events.clone(),
             faults: Arc::new(Faults::default()),
+            drain: Drain::default(),
         };
         let state = Arc::new(AdminState {
             node: node.clone(),
@@ -134,7 +132,7 @@ impl Daemon {
             None
         };
         let admin = if environment.with_admin {
-            let started = Admin::start(config.http.listen, Arc::clone(&state)).await;
+            let started = Admin::start(&config.http, Arc::clone(&state));
             Some(failed(Exit::Config, started)?)
         } else {
             None
@@ -195,10 +193,9 @@ impl Daemon {
                 ReloadClass::Start => applied.later.push(change.key.clone()),
             }
         }
-        let generation = self.node.settings.load().generation + 1;
-        let merged = diff.apply_without_start(&self.config, &new);
-        self.node.settings.store(Arc::new(assemble::settings(&merged, generation)));
-        self.config = merged;
+        self.config = diff.apply_without_start(&self.config, &new);
+        self.publish_settings();
+        let generation = self.node.settings.load().generation;
         actors.sort_unstable();
         actors.dedup();
         if let Some(tree) = &self.tree {
@@ -220,30 +217,75 @@ impl Daemon {
         self.node.events.emit(Event::Reload { generation, accepted: false, detail: errors });
     }
 
-    /// Restarts the actor tree in place under a whole new configuration. The axon is bound anew
-    /// only when its address changed; keys of the store, the network and the wallet need a new
-    /// process and are reported by the caller.
+    /// Restarts the actor tree in place under a whole new configuration; returns the keys that need
+    /// a new process and keep their old values: whom the store belongs to, where it is, and the
+    /// operator's listener.
+    ///
+    /// The public listener is bound first, and only when its settings changed: when that fails,
+    /// nothing has happened. When the tree cannot be started, it is started as it was.
     ///
     /// # Errors
-    /// The new listener or tree could not be started.
-    pub async fn restart(&mut self, new: Config) -> anyhow::Result<()> {
+    /// What failed. [`Daemon::is_running`] tells whether the old tree is back.
+    pub async fn restart(&mut self, mut new: Config) -> anyhow::Result<Vec<String>> {
+        let later = keep_process_keys(&self.config, &mut new);
+        let chain = chain(&new)?;
+        self.rebind_axon(&new).await?;
         if let Some(tree) = self.tree.take() {
             tree.stop(TREE_STOP).await;
         }
-        let listen_changed = new.miner.listen != self.config.miner.listen;
-        let generation = self.node.settings.load().generation + 1;
-        self.config = new;
-        self.node.settings.store(Arc::new(assemble::settings(&self.config, generation)));
-        if listen_changed && let Some(axon) = self.axon.take() {
-            axon.stop(assemble::AXON_GRACE).await;
-            self.axon = Some(start_axon(&self.config, &self.node).await?);
-        }
+        let old = std::mem::replace(&mut self.config, new);
+        let old_chain = std::mem::replace(&mut self.node.chain, chain);
+        self.publish_settings();
         self.node.events.emit(Event::Restart {
             actor: "tree".to_owned(),
             reason: "restart asked for".to_owned(),
         });
+        if let Err(error) = self.start_tree().await {
+            warn!(%error, "the actor tree does not start, going back to the configuration before");
+            self.config = old;
+            self.node.chain = old_chain;
+            self.publish_settings();
+            self.start_tree().await.context("starting the actor tree as it was")?;
+            return Err(error);
+        }
         self.write_address_file()?;
-        self.start_tree().await
+        Ok(later)
+    }
+
+    /// Tells whether the actor tree runs.
+    pub const fn is_running(&self) -> bool {
+        self.tree.is_some()
+    }
+
+    fn publish_settings(&self) {
+        let generation = self.node.settings.load().generation + 1;
+        self.node.settings.store(Arc::new(assemble::settings(&self.config, generation)));
+    }
+
+    /// Binds the public listener anew when its settings changed.
+    async fn rebind_axon(&mut self, new: &Config) -> anyhow::Result<()> {
+        if self.axon.is_none() || axon_config(new) == axon_config(&self.config) {
+            return Ok(());
+        }
+        if new.miner.listen != self.config.miner.listen {
+            let bound = start_axon(new, &self.node).await?;
+            if let Some(old) = self.axon.replace(bound) {
+                old.stop(assemble::AXON_GRACE).await;
+            }
+            return Ok(());
+        }
+        // The same port: the old one has to go first.
+        if let Some(old) = self.axon.take() {
+            old.stop(assemble::AXON_GRACE).await;
+        }
+        match start_axon(new, &self.node).await {
+            Ok(bound) => self.axon = Some(bound),
+            Err(error) => {
+                self.axon = Some(start_axon(&self.config, &self.node).await?);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Stops in order: no new requests, actors, store. True when everything was finished in time.
@@ -324,11 +366,7 @@ async fn open_store(config: &Config, environment: &Environment) -> Result<Store,
         network: config.network.name.to_string(),
         netuid: config.network.net_uid(),
         hotkey: environment.key.hotkey(),
-        role: match environment.role {
-            Role::Miner => forecastd_store::Role::Miner,
-            Role::Validator => forecastd_store::Role::Validator,
-            Role::Both => forecastd_store::Role::Both,
-        },
+        role: environment.role,
     };
     let mut store_config = StoreConfig::new(config.store.path.clone(), identity);
     store_config.cache_bytes = config.store.cache.bytes();
@@ -344,7 +382,33 @@ async fn open_store(config: &Config, environment: &Environment) -> Result<Store,
     }
 }
 
-async fn start_axon(config: &Config, node: &Node) -> anyhow::Result<Axon> {
+/// Makes the chain's client; it connects when it is first asked.
+fn chain(config: &Config) -> anyhow::Result<Arc<dyn Chain>> {
+    let mut chain = ChainConfig::new(config.network.node_urls(), config.network.net_uid());
+    chain.call_timeout = config.network.call_timeout;
+    chain.mortality_blocks = config.network.mortality_blocks;
+    Ok(Arc::new(Subtensor::new(chain).context("checking the chain's settings")?))
+}
+
+/// Gives the keys that only a new process can change their old values, and returns those that
+/// differed.
+fn keep_process_keys(old: &Config, new: &mut Config) -> Vec<String> {
+    let needs_process = |key: &str| {
+        let whole = ["network.name", "network.netuid", "store.path", "store.cache"];
+        whole.contains(&key) || key.starts_with("wallet.") || key.starts_with("http.")
+    };
+    let changes = config::diff(old, new).changes.into_iter().map(|change| change.key);
+    let later = changes.filter(|key| needs_process(key)).collect();
+    new.network.name.clone_from(&old.network.name);
+    new.network.netuid = old.network.netuid;
+    new.store.path.clone_from(&old.store.path);
+    new.store.cache = old.store.cache;
+    new.wallet.clone_from(&old.wallet);
+    new.http.clone_from(&old.http);
+    later
+}
+
+fn axon_config(config: &Config) -> AxonConfig {
     let miner = &config.miner;
     let mut axon =
         AxonConfig { listen: miner.listen, workers: miner.workers, ..AxonConfig::default() };
@@ -352,11 +416,15 @@ async fn start_axon(config: &Config, node: &Node) -> anyhow::Result<Axon> {
     axon.limits.body_bytes = usize::try_from(miner.max_body.bytes()).unwrap_or(usize::MAX);
     axon.limits.connections = miner.max_connections;
     axon.limits.request_timeout = miner.request_timeout;
+    axon
+}
+
+async fn start_axon(config: &Config, node: &Node) -> anyhow::Result<Axon> {
     let signer: Arc<dyn Signer> = Arc::clone(&node.key) as _;
     let desk = Arc::new(Desk::new(node.clone()));
-    Axon::spawn(axon, signer, Arc::clone(&node.real), desk)
+    Axon::spawn(axon_config(config), signer, Arc::clone(&node.real), desk)
         .await
-        .with_context(|| format!("listening on {} (config key miner.listen)", miner.listen))
+        .with_context(|| format!("listening on {} (config key miner.listen)", config.miner.listen))
 }
 
 /// Replaces a file as a whole: readers see the old or the new content.

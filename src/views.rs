@@ -8,10 +8,9 @@ use forecastd_actors::ledger::{self, Replay};
 use forecastd_actors::node::Live;
 use forecastd_actors::vitals::VitalsSnapshot;
 use forecastd_chain::Metagraph;
-use forecastd_core::{Hotkey, StreamId, Uid};
+use forecastd_core::{Hotkey, RoundState, StreamId, Uid};
 use forecastd_store::{
-    EmaRecord, ResultRecord, RoundRecord, RoundState, ScoreLine, Store, WeightsOutcome,
-    WeightsRecord,
+    EmaRecord, ResultRecord, RoundRecord, ScoreLine, Store, WeightsOutcome, WeightsRecord,
 };
 use serde::{Deserialize, Serialize};
 
@@ -164,13 +163,13 @@ const fn state_name(state: &RoundState) -> &'static str {
         RoundState::Committed => "committed",
         RoundState::Pending => "pending",
         RoundState::Done => "done",
-        RoundState::Void(_) => "void",
+        RoundState::Void { .. } => "void",
     }
 }
 
 fn pending_row(stream: StreamId, record: &RoundRecord) -> RoundRow {
     let void_reason = match &record.state {
-        RoundState::Void(reason) => Some(reason.clone()),
+        RoundState::Void { reason } => Some(reason.to_string()),
         _ => None,
     };
     let answered = |miner: &&forecastd_store::AskedMiner| {

@@ -143,7 +143,7 @@ impl Candles {
         }
     }
 
-    fn begin(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+    fn begin(&self, ctx: &mut Context<Self>) {
         for settings in &self.node.settings.load().streams {
             let (node, settings) = (self.node.clone(), settings.clone());
             let load = async move {
@@ -163,7 +163,6 @@ impl Candles {
                 Ok(())
             });
         }
-        Ok(())
     }
 }
 
@@ -326,7 +325,10 @@ impl Handler<Begin> for Candles {
     type Result = ();
 
     fn handle(&mut self, _: Begin, ctx: &mut Self::Context) {
-        if let Err(error) = guard::run(self, ctx, "loading history", Self::begin) {
+        if let Err(error) = guard::run(self, ctx, "loading history", |actor, ctx| {
+            actor.begin(ctx);
+            Ok(())
+        }) {
             warn!(actor = "candles", %error, "history cannot be loaded");
         }
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use forecastd_core::StreamSpec;
-use forecastd_store::{ResultRecord, RoundRecord, RoundState, StoreError};
+use forecastd_core::{RoundEvent, RoundState, StreamSpec, VoidReason};
+use forecastd_store::{Batch, ResultRecord, RoundRecord, StoreError};
 use tracing::{info, warn};
 
 use crate::candles::{Realised, RealisedRequest};
@@ -23,6 +23,7 @@ use crate::events::Event;
 use crate::guard;
 use crate::ledger;
 use crate::node::Node;
+use crate::persist::persist;
 use crate::settings::StreamSettings;
 use crate::vitals::Vitals;
 use crate::weights::ScoresUpdated;
@@ -77,6 +78,9 @@ async fn settle_due(node: &Node, vitals: &Vitals) -> Result<(), ActorError> {
         for record in due {
             vitals.progress("settling a round", &*node.real);
             node.faults.strike(vitals.name());
+            if node.drain.has_begun() {
+                return Ok(());
+            }
             match settle(node, stream, record).await? {
                 Settled::Done => {}
                 Settled::Waiting => break,
@@ -115,14 +119,8 @@ async fn settle(
         return Ok(Settled::Done);
     }
     match &record.state {
-        RoundState::Void(reason) => {
-            let reason = reason.clone();
-            return void(node, spec, record, reason).await;
-        }
-        RoundState::Opened | RoundState::Committed => {
-            let reason = "interrupted before the values were asked".to_owned();
-            return void(node, spec, record, reason).await;
-        }
+        RoundState::Void { .. } => return void(node, spec, record).await,
+        state if state.asks() => return give_up(node, spec, record, VoidReason::Missed).await,
         _ => {}
     }
     let request = RealisedRequest { stream: spec.id.clone(), start_ms: record.start_ms };
@@ -139,12 +137,11 @@ async fn settle(
     match realised {
         Realised::Settled { closes, .. } => score(node, spec, record, closes).await,
         Realised::Missing { count } => {
-            let reason = format!("{count} candles of the horizon do not exist at the exchange");
-            void(node, spec, record, reason).await
+            give_up(node, spec, record, VoidReason::MissingCandles { count }).await
         }
         Realised::NotYet if node.market.now_ms() > gives_up_ms => {
-            let reason = format!("realised closes did not settle within {wait:?}");
-            void(node, spec, record, reason).await
+            let waited_hours = wait.as_secs() / 3600;
+            give_up(node, spec, record, VoidReason::NoRealisedCloses { waited_hours }).await
         }
         Realised::NotYet => Ok(Settled::Waiting),
     }
@@ -153,7 +150,7 @@ async fn settle(
 async fn score(
     node: &Node,
     spec: &StreamSpec,
-    record: RoundRecord,
+    mut record: RoundRecord,
     realised: Vec<f64>,
 ) -> Result<Settled, ActorError> {
     let Some(metagraph) = node.boards.metagraph.load_full() else {
@@ -168,16 +165,13 @@ async fn score(
         .collect();
     let answers = ledger::hot_answers(node, spec, &record)?;
     if answers.is_empty() {
-        let reason = "no miner gave an answer that was accepted".to_owned();
-        return void(node, spec, record, reason).await;
+        return give_up(node, spec, record, VoidReason::NoReveals).await;
     }
+    ledger::advance(&mut record, RoundEvent::Scored)?;
     let config = node.settings.load().validator.scoring.clone();
     let plan =
         ledger::ScoredRound::compute(node, spec, &record, realised, members, answers, &config)?;
-    match node.store.write(plan.batch).await {
-        Ok(()) | Err(StoreError::Conflict { .. }) => {}
-        Err(error) => return Err(error).broken("storing the result"),
-    }
+    write_result(node, plan.batch).await?;
     info!(
         actor = "evaluator",
         round = record.round_id,
@@ -202,23 +196,34 @@ async fn score(
     Ok(Settled::Done)
 }
 
-async fn void(
+/// Writes a result. One that is there already is the same one, written before a restart.
+async fn write_result(node: &Node, batch: Batch) -> Result<(), ActorError> {
+    match persist(node, batch).await {
+        Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error).broken("storing a result"),
+    }
+}
+
+async fn give_up(
     node: &Node,
     spec: &StreamSpec,
-    record: RoundRecord,
-    reason: String,
+    mut record: RoundRecord,
+    reason: VoidReason,
 ) -> Result<Settled, ActorError> {
-    let batch = ledger::void_result(node, spec, &record, &reason)?;
-    match node.store.write(batch).await {
-        Ok(()) | Err(StoreError::Conflict { .. }) => {}
-        Err(error) => return Err(error).broken("storing the void result"),
-    }
-    warn!(actor = "evaluator", round = record.round_id, reason, "round is void");
+    ledger::advance(&mut record, RoundEvent::GivenUp { reason })?;
+    void(node, spec, record).await
+}
+
+/// Writes the result of a round that ended without scores.
+async fn void(node: &Node, spec: &StreamSpec, record: RoundRecord) -> Result<Settled, ActorError> {
+    let RoundState::Void { reason } = &record.state else { return Ok(Settled::Waiting) };
+    write_result(node, ledger::void_result(node, spec, &record, reason)?).await?;
+    warn!(actor = "evaluator", round = record.round_id, %reason, "round is void");
     node.events.emit(Event::RoundVoid {
         stream: spec.id.clone(),
         round: record.round_id.clone(),
         start_ms: record.start_ms,
-        reason,
+        reason: reason.to_string(),
     });
     ledger::clear_hot(node, spec, &record).await?;
     Ok(Settled::Done)
@@ -262,7 +267,8 @@ impl Handler<Look> for Evaluator {
     fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
         let (node, vitals) = (self.node.clone(), Arc::clone(&self.vitals));
         // An error that is no reason to restart is data here: the next look must be armed too.
-        let work = async move {
+        let drain = node.drain.clone();
+        let work = drain.track(async move {
             match settle_due(&node, &vitals).await {
                 Err(error) if !error.is_fatal() => {
                     warn!(actor = "evaluator", %error, "settling stopped, trying again");
@@ -270,7 +276,7 @@ impl Handler<Look> for Evaluator {
                 }
                 outcome => outcome,
             }
-        };
+        });
         guard::spawn(self, ctx, "settling due rounds", work, |actor, ctx, ()| {
             ctx.run_later(next_look(&actor.node), |_, ctx| ctx.notify(Look));
             Ok(())

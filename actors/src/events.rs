@@ -152,9 +152,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// Something that an operator must look at.
+    /// Something that an operator must look at, or the end of it.
     Alarm {
-        /// What.
+        /// What is watched.
+        about: String,
+        /// Whether it begins; false when all is well again.
+        raised: bool,
+        /// What happened.
         what: String,
     },
     /// The tree stopped.
@@ -213,6 +217,7 @@ impl EventSink {
     }
 
     /// Returns a sink for another node that feeds the same readers.
+    #[must_use]
     pub fn for_node(&self, node: Arc<str>) -> Self {
         Self { node, ..self.clone() }
     }

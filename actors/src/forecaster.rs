@@ -59,9 +59,9 @@ impl Forecaster {
     }
 
     /// Returns the stream's models, loading them at the first call; `last` is always the last.
-    fn models(&mut self, stream: &StreamId) -> Result<Arc<Vec<LoadedModel>>, ActorError> {
+    fn models(&mut self, stream: &StreamId) -> Arc<Vec<LoadedModel>> {
         if let Some(models) = self.models.get(stream) {
-            return Ok(Arc::clone(models));
+            return Arc::clone(models);
         }
         let settings = self.node.settings.load();
         let mut wanted = settings.stream(stream).map_or_else(Vec::new, |s| s.models.clone());
@@ -77,17 +77,19 @@ impl Forecaster {
         let mut models = Vec::with_capacity(wanted.len());
         for settings in wanted {
             match start_pool(&settings) {
-                Ok(pool) => models.push(LoadedModel { settings, pool }),
+                Ok(pool) => {
+                    self.node.clear_alarm(&format!("model {}", settings.name));
+                    models.push(LoadedModel { settings, pool });
+                }
                 Err(error) => {
                     let what = format!("model {} cannot be loaded: {error}", settings.name);
-                    warn!(actor = "forecaster", what, "going on with the next model");
-                    self.node.events.emit(Event::Alarm { what });
+                    self.node.raise_alarm(&format!("model {}", settings.name), what);
                 }
             }
         }
         let models = Arc::new(models);
         self.models.insert(stream.clone(), Arc::clone(&models));
-        Ok(models)
+        models
     }
 }
 
@@ -149,7 +151,7 @@ impl Handler<WindowReady> for Forecaster {
     fn handle(&mut self, message: WindowReady, ctx: &mut Self::Context) {
         let input = message.input;
         let models =
-            guard::run(self, ctx, "choosing models", |actor, _| actor.models(&input.stream));
+            guard::run(self, ctx, "choosing models", |actor, _| Ok(actor.models(&input.stream)));
         let Ok(models) = models else { return };
         let node = self.node.clone();
         let work = async move {

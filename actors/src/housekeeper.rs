@@ -1,6 +1,7 @@
-//! Removes what the retention no longer covers, in small batches.
+//! Removes what the retention no longer covers, in small batches, and looks after the disk.
 //!
-//! Receives: its own timer. Sends: nothing. Deletes `CandleRecord`s, `ForecastRecord`s,
+//! A store that failed is reopened, with an alarm until that succeeds; another alarm says that the
+//! disk has less room than the floor. Receives: its own timers. Sends: nothing. Deletes `CandleRecord`s, `ForecastRecord`s,
 //! `FrozenRecord`s, `ScoredAnswerRecord`s and `EmaHistoryRecord`s older than the retention; results,
 //! the EMA and weight records stay. On restart: goes on with the next batch.
 
@@ -10,7 +11,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use tracing::{debug, warn};
 
-use crate::error::ActorError;
 use crate::guard;
 use crate::ledger;
 use crate::node::Node;
@@ -21,9 +21,16 @@ const EVERY: Duration = Duration::from_hours(6);
 /// Least real time between two cleanings.
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Real time between two looks at the disk.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Clean;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LookAtDisk;
 
 /// The housekeeper, see the module.
 #[derive(Debug)]
@@ -39,7 +46,7 @@ impl Housekeeper {
         Self { node, vitals, resume_after: LEAST_PAUSE }
     }
 
-    fn clean(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+    fn clean(&self, ctx: &mut Context<Self>) {
         let node = self.node.clone();
         let work = async move { Ok(ledger::forget_old(&node).await) };
         guard::spawn(self, ctx, "forgetting old records", work, |actor, ctx, outcome| {
@@ -51,7 +58,6 @@ impl Housekeeper {
             ctx.run_later(pause, |_, ctx| ctx.notify(Clean));
             Ok(())
         });
-        Ok(())
     }
 }
 
@@ -60,6 +66,7 @@ impl Actor for Housekeeper {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_later(self.resume_after, |_, ctx| ctx.notify(Clean));
+        ctx.run_interval(LOOK_EVERY, |_, ctx| ctx.notify(LookAtDisk));
     }
 }
 
@@ -73,9 +80,45 @@ impl Handler<Clean> for Housekeeper {
     type Result = ();
 
     fn handle(&mut self, _: Clean, ctx: &mut Self::Context) {
-        if let Err(error) = guard::run(self, ctx, "cleaning", Self::clean) {
+        if let Err(error) = guard::run(self, ctx, "cleaning", |actor, ctx| {
+            actor.clean(ctx);
+            Ok(())
+        }) {
             warn!(actor = "housekeeper", %error, "cleaning failed");
         }
+    }
+}
+
+/// Reopens a failed store and compares the free space with the floor.
+async fn look_at_disk(node: &Node) {
+    let stats = node.store.stats();
+    if let Some(cause) = stats.suspended {
+        node.raise_alarm("store", cause);
+        if let Err(error) = node.store.reopen().await {
+            debug!(actor = "housekeeper", %error, "store not reopened yet");
+            return;
+        }
+    }
+    node.clear_alarm("store");
+    let floor = node.settings.load().store_floor_bytes;
+    if stats.free_bytes < floor {
+        let what = format!("{} bytes are free, below `store.floor` of {floor}", stats.free_bytes);
+        node.raise_alarm("disk", what);
+    } else {
+        node.clear_alarm("disk");
+    }
+}
+
+impl Handler<LookAtDisk> for Housekeeper {
+    type Result = ();
+
+    fn handle(&mut self, _: LookAtDisk, ctx: &mut Self::Context) {
+        let node = self.node.clone();
+        let work = async move {
+            look_at_disk(&node).await;
+            Ok(())
+        };
+        guard::spawn(self, ctx, "looking at the disk", work, |_, _, ()| Ok(()));
     }
 }
 

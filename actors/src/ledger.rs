@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use forecastd_core::ema::{EmaEntry, EmaState};
 use forecastd_core::evaluate::{MinerScore, RoundInput, RoundOutcome, score_round};
+use forecastd_core::rounds::step;
 use forecastd_core::settings::ScoringConfig;
-use forecastd_core::{Hotkey, StreamId, StreamSpec};
+use forecastd_core::{Hotkey, RoundEvent, StreamId, StreamSpec, VoidReason};
 use forecastd_store::{
     AnswerRecord, Batch, CandleRecord, EmaHistoryRecord, EmaLine, EmaRecord, ForecastRecord,
     FrozenRecord, ResultRecord, RoundRecord, ScheduleRecord, ScoreLine, ScoredAnswerRecord, Store,
@@ -17,6 +18,7 @@ use forecastd_store::{
 
 use crate::error::{ActorError, StepContext};
 use crate::node::Node;
+use crate::persist::persist;
 
 /// Least and greatest hotkey, for ranges over all answers of a round.
 const FIRST_HOTKEY: Hotkey = Hotkey::from_bytes([0; 32]);
@@ -33,6 +35,15 @@ pub struct ScoredRound {
     pub scored: usize,
     /// The best miner and its weighted RMSE, quote currency.
     pub best: Option<(Hotkey, f64)>,
+}
+
+/// Moves a round along the diagram of [`forecastd_core::rounds`].
+///
+/// # Errors
+/// The diagram has no such arrow: the record and the program disagree.
+pub(crate) fn advance(record: &mut RoundRecord, event: RoundEvent) -> Result<(), ActorError> {
+    record.state = step(&record.state, event).broken("moving a round on")?;
+    Ok(())
 }
 
 /// Returns the stored averages as the core's state.
@@ -182,10 +193,7 @@ fn result_batch(
     result: &ResultRecord,
 ) -> Result<Batch, ActorError> {
     let key = (spec.id.clone(), slot_ms);
-    let schedule = ScheduleRecord {
-        next_slot_ms: slot_ms + spec.round_every.as_ms(),
-        last_scored_sequence: result.sequence,
-    };
+    let schedule = ScheduleRecord { last_scored_sequence: result.sequence };
     Batch::new()
         .require_absent::<ResultRecord>(&key)
         .put(&key, result)
@@ -223,7 +231,7 @@ pub fn void_result(
     node: &Node,
     spec: &StreamSpec,
     record: &RoundRecord,
-    reason: &str,
+    reason: &VoidReason,
 ) -> Result<Batch, ActorError> {
     let before = position(&node.store, &spec.id)?;
     let ema_digest = node
@@ -251,7 +259,7 @@ pub fn void_result(
         members: Vec::new(),
         settings: String::new(),
         ema_digest,
-        void_reason: Some(reason.to_owned()),
+        void_reason: Some(reason.to_string()),
     };
     result_batch(spec, record.start_ms, &result)
 }
@@ -269,7 +277,7 @@ pub async fn clear_hot(
     for (hotkey, _) in hot_answers(node, spec, record)? {
         batch = batch.remove::<AnswerRecord>(&(spec.id.clone(), record.start_ms, hotkey));
     }
-    node.store.write(batch).await.broken("clearing a settled round")
+    persist(node, batch).await.broken("clearing a settled round")
 }
 
 /// Returns the averages that weights are made of: of one stream as they are, of several the mean

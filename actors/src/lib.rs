@@ -13,6 +13,7 @@
 
 pub mod address_book;
 pub mod candles;
+pub mod drain;
 pub mod error;
 pub mod evaluator;
 pub mod events;
@@ -24,6 +25,7 @@ pub mod housekeeper;
 pub mod ledger;
 pub mod metagraph;
 pub mod node;
+mod persist;
 pub mod query;
 pub mod responder;
 pub mod settings;

@@ -5,48 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use forecastd_chain::{Chain, Keypair, Metagraph};
-use forecastd_core::{Clock, Forecast, Hotkey, StreamId};
+use forecastd_core::{Clock, Forecast, Hotkey, Role, StreamId};
 use forecastd_store::Store;
 use serde::Serialize;
+use tracing::{error, info};
 
 use crate::address_book::AddressBook;
-use crate::events::EventSink;
+use crate::drain::Drain;
+use crate::events::{Event, EventSink};
 use crate::faults::Faults;
 use crate::settings::SharedSettings;
 use crate::vitals::VitalsRegistry;
-
-/// Which actors a node runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Forecasts and answers.
-    Miner,
-    /// Asks, scores and sets weights.
-    Validator,
-    /// Both with one hotkey.
-    Both,
-}
-
-impl Role {
-    /// Whether the miner's actors run.
-    pub const fn is_miner(self) -> bool {
-        matches!(self, Self::Miner | Self::Both)
-    }
-
-    /// Whether the validator's actors run.
-    pub const fn is_validator(self) -> bool {
-        matches!(self, Self::Validator | Self::Both)
-    }
-
-    /// The name used in configuration and events.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Miner => "miner",
-            Self::Validator => "validator",
-            Self::Both => "both",
-        }
-    }
-}
 
 /// The environment of one node's actors. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -77,12 +46,36 @@ pub struct Node {
     pub events: EventSink,
     /// Fault points.
     pub faults: Arc<Faults>,
+    /// The orderly end of the tree; each tree has its own.
+    pub drain: Drain,
 }
 
 impl Node {
     /// The node's public key.
     pub fn hotkey(&self) -> Hotkey {
         forecastd_core::Signer::hotkey(&*self.key)
+    }
+
+    /// Tells the operator that something about `about` needs a look: once, until it is over.
+    pub fn raise_alarm(&self, about: &str, what: String) {
+        let mut is_new = false;
+        self.boards.update(|live| {
+            is_new = live.alarms.insert(about.to_owned(), what.clone()).is_none();
+        });
+        if is_new {
+            error!(about, what, "alarm");
+            self.events.emit(Event::Alarm { about: about.to_owned(), raised: true, what });
+        }
+    }
+
+    /// Tells the operator that all is well again about `about`, if there was an alarm.
+    pub fn clear_alarm(&self, about: &str) {
+        let mut ended = None;
+        self.boards.update(|live| ended = live.alarms.remove(about));
+        if let Some(what) = ended {
+            info!(about, what, "alarm is over");
+            self.events.emit(Event::Alarm { about: about.to_owned(), raised: false, what });
+        }
     }
 }
 
@@ -111,6 +104,8 @@ pub struct Live {
     pub weights_block: Option<u64>,
     /// Rounds that wait for their evaluation.
     pub pending_rounds: usize,
+    /// What an operator must look at, by what it is about.
+    pub alarms: BTreeMap<String, String>,
 }
 
 /// The state of one feed.

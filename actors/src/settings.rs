@@ -31,6 +31,8 @@ pub struct Settings {
     pub metagraph_every: Duration,
     /// How long finished rounds' answers and candles stay in the store, market time.
     pub retention: Duration,
+    /// Free disk space below which no new round is opened, bytes.
+    pub store_floor_bytes: u64,
 }
 
 /// One stream and where its candles come from.

@@ -173,10 +173,9 @@ impl Root {
                     error!(actor = name, "restart budget of an essential actor is spent");
                     self.exit.send_replace(TreeExit::BudgetSpent { actor: name });
                 } else {
-                    error!(actor = name, "restart budget is spent, going on without it");
                     child.vitals.give_up();
                     let what = format!("actor {name} is given up after too many restarts");
-                    self.node.events.emit(Event::Alarm { what });
+                    self.node.raise_alarm(&format!("actor {name}"), what);
                 }
                 continue;
             }

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::candles::{CandleClosed, Candles, CandlesBackfilled, RealisedRequest};
+use crate::drain::Drain;
 use crate::error::{ActorError, StepContext};
 use crate::evaluator::{Evaluator, RoundPending};
 use crate::events::Event;
@@ -25,6 +26,9 @@ use crate::query::Query;
 use crate::responder::{Freeze, Responder, Reveal};
 use crate::supervisor::{RestartActor, Root, TreeBuilder, TreeExit};
 use crate::weights::{ScoresUpdated, WeightSetter};
+
+/// Part of the time for a stop that work in progress may take.
+const DRAIN_PART: f64 = 0.7;
 
 /// What a tree needs beside its node.
 #[derive(Debug, Clone)]
@@ -51,7 +55,8 @@ impl Tree {
     ///
     /// # Errors
     /// [`ActorError::NotReady`] when the arbiter ended before the tree was built.
-    pub async fn start(node: Node, parts: TreeParts) -> Result<Self, ActorError> {
+    pub async fn start(mut node: Node, parts: TreeParts) -> Result<Self, ActorError> {
+        node.drain = Drain::default();
         let arbiter = Arbiter::new();
         let (started, built) = oneshot::channel();
         let tree_node = node.clone();
@@ -99,17 +104,25 @@ impl Tree {
         self.root.send(message).await.step("restarting an actor")
     }
 
-    /// Stops all actors at once. Durable state only changes in the store's transactions, so what
-    /// is in flight is either on disk or was never acknowledged. Waits for the thread's end at most `deadline`; true when it ended.
+    /// Stops all actors: no new round is opened, queries keep the answers that arrived, a chain
+    /// submission learns its outcome, then the thread ends. What is cut off after `deadline` loses
+    /// nothing: durable state only changes in the store's transactions. True when nothing was cut.
     pub async fn stop(self, deadline: Duration) -> bool {
+        let begun = tokio::time::Instant::now();
+        let finished = self.node.drain.finish(deadline.mul_f64(DRAIN_PART)).await;
+        if !finished {
+            warn!(actor = "root", node = %self.node.name, "work in progress is cut off");
+        }
+        let deadline = deadline.saturating_sub(begun.elapsed());
         self.node.book.clear();
         self.arbiter.stop();
         let arbiter = self.arbiter;
         let joined = tokio::task::spawn_blocking(move || arbiter.join().is_ok());
-        let graceful = matches!(tokio::time::timeout(deadline, joined).await, Ok(Ok(true)));
-        if !graceful {
+        let ended = matches!(tokio::time::timeout(deadline, joined).await, Ok(Ok(true)));
+        if !ended {
             warn!(actor = "root", node = %self.node.name, "actor thread did not end in time");
         }
+        let graceful = finished && ended;
         self.node.events.emit(Event::Stopped { graceful });
         graceful
     }

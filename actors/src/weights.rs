@@ -21,6 +21,7 @@ use crate::events::Event;
 use crate::guard;
 use crate::ledger;
 use crate::node::Node;
+use crate::persist::persist;
 use crate::vitals::Vitals;
 
 /// Least real pause between two looks at the chain.
@@ -174,7 +175,7 @@ async fn record(
         outcome,
     };
     let batch = Batch::new().put(&at_ms, &record).step("encoding the weights")?;
-    node.store.write(batch).await.broken("storing the weights")
+    persist(node, batch).await.broken("storing the weights")
 }
 
 /// Counts the tempos since this validator's weights were last seen on the chain.
@@ -186,21 +187,22 @@ fn watch(node: &Node, metagraph: &Metagraph, params: &SubnetParams) {
     });
     let tempos = metagraph.block.saturating_sub(own.last_update) / u64::from(params.tempo.max(1));
     if own.last_update != 0 && own.validator_permit && tempos >= ALARM_TEMPOS {
-        let what = format!("no weights on the chain for {tempos} tempos");
-        error!(actor = "weights", tempos, "no weights on the chain");
-        node.events.emit(Event::Alarm { what });
+        node.raise_alarm("weights", format!("no weights on the chain for {tempos} tempos"));
+    } else {
+        node.clear_alarm("weights");
     }
 }
 
 impl WeightSetter {
-    fn look(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+    fn look(&self, ctx: &mut Context<Self>) {
         let every = self.node.settings.load().validator.weights_every;
         let every_ms = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
         let now_ms = self.node.market.now_ms();
         let may_send =
             self.last_attempt_ms.is_none_or(|last| now_ms.saturating_sub(last) >= every_ms);
         let work = look(self.node.clone(), may_send);
-        let work = async move { Ok(work.await) };
+        // A submission in flight learns its outcome before the tree ends.
+        let work = self.node.drain.track(async move { Ok(work.await) });
         guard::spawn(self, ctx, "setting weights", work, move |actor, ctx, outcome| {
             match outcome {
                 Ok(true) => actor.last_attempt_ms = Some(now_ms),
@@ -212,7 +214,6 @@ impl WeightSetter {
             ctx.run_later(pause, |_, ctx| ctx.notify(Look));
             Ok(())
         });
-        Ok(())
     }
 }
 
@@ -235,7 +236,10 @@ impl Handler<Look> for WeightSetter {
     type Result = ();
 
     fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
-        if let Err(error) = guard::run(self, ctx, "setting weights", Self::look) {
+        if let Err(error) = guard::run(self, ctx, "setting weights", |actor, ctx| {
+            actor.look(ctx);
+            Ok(())
+        }) {
             warn!(actor = "weights", %error, "weights cannot be set");
         }
     }

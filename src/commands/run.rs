@@ -5,12 +5,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use forecastd_actors::events::{EventLine, EventSink};
 use forecastd_chain::{Keypair, WalletError};
-use forecastd_core::{Clock, Signer};
+use forecastd_core::{Clock, Role, Signer};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, info, warn};
 
-use crate::assemble;
-use crate::cli::{GlobalArgs, MissingFile, RunArgs};
+use crate::cli::{GlobalArgs, RunArgs};
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::daemon::{Daemon, Environment, StartError};
@@ -22,7 +21,7 @@ use crate::signals::{Request, Signals};
 
 /// Runs a node until it is told to stop.
 pub async fn run(global: &GlobalArgs, arguments: &RunArgs) -> Exit {
-    let loaded = match global.load(MissingFile::Refuse) {
+    let loaded = match global.load_for(arguments.role) {
         Ok(loaded) => loaded,
         Err(errors) => {
             output::error(&errors);
@@ -68,7 +67,7 @@ async fn serve(
     config: Config,
     log: &LogHandle,
 ) -> Result<Exit, StartError> {
-    let role = assemble::role(arguments.role);
+    let role = arguments.role;
     let internal = |error: anyhow::Error| StartError { exit: Exit::Internal, error };
     let mut signals = Signals::install().context("installing signal handlers").map_err(internal)?;
     let key = Arc::new(key(&config)?);
@@ -96,7 +95,13 @@ async fn serve(
             biased;
             request = signals.next() => match request {
                 Request::Stop => return Ok(stop(daemon, signals).await),
-                Request::Restart => restart(&mut daemon, global, log).await.map_err(internal)?,
+                Request::Restart => {
+                    restart(&mut daemon, global, role, log).await;
+                    if !daemon.is_running() {
+                        daemon.stop().await;
+                        return Ok(Exit::Internal);
+                    }
+                }
                 Request::ReopenLogs => reopen(log),
                 Request::Dump => dump(&daemon),
             },
@@ -106,7 +111,9 @@ async fn serve(
                 return Ok(Exit::Internal);
             }
             line = reports.recv(), if arguments.json => print_event(line),
-            () = watcher.changed(), if watch => reload(&mut daemon, global, log, &mut watcher).await,
+            () = watcher.changed(), if watch => {
+                reload(&mut daemon, global, role, log, &mut watcher).await;
+            },
         }
     }
 }
@@ -125,23 +132,40 @@ async fn second_stop(signals: &mut Signals) {
     while signals.next().await != Request::Stop {}
 }
 
-async fn restart(daemon: &mut Daemon, global: &GlobalArgs, log: &LogHandle) -> anyhow::Result<()> {
-    match global.load(MissingFile::Refuse) {
-        Ok(loaded) => {
-            info!("configuration is valid, restarting the actor tree");
-            log.apply(&loaded.config.log);
-            daemon.restart(loaded.config).await
-        }
-        Err(errors) => {
-            refuse(daemon, &errors);
-            Ok(())
+async fn restart(daemon: &mut Daemon, global: &GlobalArgs, role: Role, log: &LogHandle) {
+    let config = match global.load_for(role) {
+        Ok(loaded) => loaded.config,
+        Err(errors) => return refuse(daemon, &errors),
+    };
+    info!("configuration is valid, restarting the actor tree");
+    let log_config = config.log.clone();
+    restart_tree(daemon, config).await;
+    if daemon.config().log == log_config {
+        log.apply(&log_config);
+    }
+}
+
+/// Restarts the tree under `config`, or says why it runs on as it was.
+pub async fn restart_tree(daemon: &mut Daemon, config: Config) {
+    match daemon.restart(config).await {
+        Ok(later) if later.is_empty() => {}
+        Ok(later) => warn!(keys = ?later, "these keys need a new process"),
+        Err(error) => {
+            error!(error = format!("{error:#}"), "configuration not applied");
+            daemon.reload_refused(vec![format!("{error:#}")]);
         }
     }
 }
 
 /// Applies a changed file, or refuses it and leaves everything as it is.
-async fn reload(daemon: &mut Daemon, global: &GlobalArgs, log: &LogHandle, watcher: &mut Watcher) {
-    match global.load(MissingFile::Refuse) {
+async fn reload(
+    daemon: &mut Daemon,
+    global: &GlobalArgs,
+    role: Role,
+    log: &LogHandle,
+    watcher: &mut Watcher,
+) {
+    match global.load_for(role) {
         Ok(loaded) => {
             let diff = config::diff(daemon.config(), &loaded.config);
             if diff.is_empty() {

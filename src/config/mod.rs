@@ -20,9 +20,9 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
+use forecastd_core::Role;
 use toml_edit::Document;
 
 pub use diff::{Change, ConfigDiff, ReloadClass, diff};
@@ -42,44 +42,6 @@ use watch::{Fingerprint, read_once};
 
 /// Name of the file that is read when none is named.
 pub const DEFAULT_FILE: &str = "config.toml";
-
-/// What the daemon does on its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Answers validators with forecasts.
-    Miner,
-    /// Asks miners, scores them, sets weights.
-    Validator,
-    /// Both in one process, with one hotkey.
-    Both,
-}
-
-impl Role {
-    /// Tells whether the miner's part runs.
-    pub const fn is_miner(self) -> bool {
-        matches!(self, Self::Miner | Self::Both)
-    }
-
-    /// Tells whether the validator's part runs.
-    pub const fn is_validator(self) -> bool {
-        matches!(self, Self::Validator | Self::Both)
-    }
-
-    /// Returns the name as on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Miner => "miner",
-            Self::Validator => "validator",
-            Self::Both => "both",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 section! {
     /// The whole configuration.

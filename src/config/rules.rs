@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use forecastd_core::Role;
+
+use super::Config;
 use super::reader::Reader;
 use super::sections::{ModelKind, Network, SourceExchange};
 use super::text::format_duration;
-use super::{Config, Role};
 
 /// Candle lengths that Binance has, ms.
 const BINANCE_INTERVALS_MS: [i64; 13] = [

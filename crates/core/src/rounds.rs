@@ -16,7 +16,10 @@ mod slots;
 
 pub use answers::{AnswerCheck, RefusalReason, check_answer, check_commitment, shared_commitments};
 pub use query_windows::{QueryKind, QueryWindows};
-pub use slots::{due_at_ms, due_rounds, next_slot, next_slot_after};
+pub use slots::{
+    due_at_ms, due_rounds, next_slot, next_slot_after, opens_until_ms, reveals_until_ms,
+    slot_to_ask,
+};
 
 use std::fmt;
 
@@ -59,6 +62,12 @@ pub enum VoidReason {
     NoRealisedCloses {
         /// Hours that were waited.
         waited_hours: u64,
+    },
+    /// The exchange has too few candles of the horizon.
+    #[error("{count} candles of the horizon do not exist at the exchange")]
+    MissingCandles {
+        /// How many are missing.
+        count: usize,
     },
     /// No miner was registered to ask.
     #[error("no miner is registered")]
@@ -111,6 +120,11 @@ impl RoundState {
             Self::Done => "DONE",
             Self::Void { .. } => "EXPIRED",
         }
+    }
+
+    /// Tells whether the round still has to ask miners.
+    pub const fn asks(&self) -> bool {
+        matches!(self, Self::Opened | Self::Committed)
     }
 
     /// Tells whether nothing can happen to the round any more.

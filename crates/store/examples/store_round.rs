@@ -10,11 +10,10 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use forecastd_core::{Hotkey, NetUid, StreamId, Uid};
+use forecastd_core::{Hotkey, NetUid, Role, RoundState, StreamId, Uid};
 use forecastd_store::{
     AnswerRecord, AskedMiner, Batch, EmaHistoryRecord, EmaLine, EmaRecord, Identity, ResultRecord,
-    Role, RoundRecord, RoundState, ScheduleRecord, ScoreLine, ScoredAnswerRecord, Store,
-    StoreConfig, StoreError,
+    RoundRecord, ScheduleRecord, ScoreLine, ScoredAnswerRecord, Store, StoreConfig, StoreError,
 };
 
 const MINERS: u16 = 256;
@@ -206,8 +205,7 @@ fn scored_batch(slot: i64) -> Result<Batch, StoreError> {
         ema_digest: state.digest(),
         void_reason: None,
     };
-    let schedule =
-        ScheduleRecord { next_slot_ms: (slot + 1) * SLOT_MS, last_scored_sequence: sequence };
+    let schedule = ScheduleRecord { last_scored_sequence: sequence };
     let mut batch = Batch::new()
         .require_absent::<ResultRecord>(&key(slot))
         .put(&key(slot), &result)?

@@ -3,9 +3,7 @@
 //! Each database carries one row that says so, in JSON, so that every version of the program can
 //! read it. A store of another network, subnet, hotkey or role, or of a newer schema, is refused.
 
-use std::fmt;
-
-use forecastd_core::{Hotkey, NetUid};
+use forecastd_core::{Hotkey, NetUid, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
@@ -19,28 +17,6 @@ use crate::record::Db;
 pub const SCHEMA: u32 = 1;
 const VERSION: u8 = 1;
 const IDENTITY: u8 = 0;
-
-/// What the owner of the store does in the subnet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Forecasts and answers.
-    Miner,
-    /// Asks, scores and sets weights.
-    Validator,
-    /// Both with one hotkey.
-    Both,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Miner => "miner",
-            Self::Validator => "validator",
-            Self::Both => "both",
-        })
-    }
-}
 
 /// Whom a store belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

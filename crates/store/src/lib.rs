@@ -50,12 +50,12 @@ mod writer;
 pub use batch::{Batch, MAX_BATCH_BYTES};
 pub use codec::{MAX_VALUE_BYTES, RecordProblem};
 pub use error::StoreError;
-pub use identity::{Identity, Role, SCHEMA};
+pub use identity::{Identity, SCHEMA};
 pub use key::{KeyError, KeyPart, KeyPrefix, MAX_STREAM_ID_BYTES, MAX_TEXT_KEY_BYTES, StoreKey};
 pub use record::{Dated, Db, InvalidRecord, Record};
 pub use records::{
     AnswerRecord, AskedMiner, CandleRecord, CandleState, EmaHistoryRecord, EmaLine, EmaRecord,
-    ForecastRecord, FrozenRecord, ResultRecord, RoundRecord, RoundState, ScheduleRecord, ScoreLine,
+    ForecastRecord, FrozenRecord, ResultRecord, RoundRecord, ScheduleRecord, ScoreLine,
     ScoredAnswerRecord, WeightsOutcome, WeightsRecord,
 };
 pub use repair::{RepairReport, repair};

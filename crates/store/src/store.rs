@@ -123,7 +123,7 @@ impl Store {
             network: String::new(),
             netuid: forecastd_core::NetUid(0),
             hotkey: forecastd_core::Hotkey::from_bytes([0; 32]),
-            role: crate::identity::Role::Both,
+            role: forecastd_core::Role::Both,
         };
         let config =
             StoreConfig { cache_bytes, reserve_bytes: 0, ..StoreConfig::new(path, nobody) };

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::*;
+use forecastd_core::RoundState;
 use forecastd_store::*;
 
 const CHILD: &str = "FORECASTD_STORE_CRASH_CHILD";

@@ -8,7 +8,7 @@ use std::fs;
 use std::ops::{Bound, RangeBounds};
 
 use common::*;
-use forecastd_core::{Hotkey, NetUid, StreamId};
+use forecastd_core::{Hotkey, NetUid, Role, RoundState, StreamId, VoidReason};
 use forecastd_store::*;
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn every_kind_of_record_comes_back_after_reopening() {
         values: vec![65_535, 3],
         outcome: WeightsOutcome::Refused("setting weights too fast".to_owned()),
     };
-    let void = round(6, 3, RoundState::Void("interrupted".to_owned()));
+    let void = round(6, 3, RoundState::Void { reason: VoidReason::Missed });
     let frozen_key = (miner(1), "5b1c7a9e-request".to_owned());
     {
         let store = open(dir.path());

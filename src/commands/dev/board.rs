@@ -1,7 +1,6 @@
 //! The leader board and the lines that people see.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use forecastd_actors::events::{Event, EventLine};
 use forecastd_core::Hotkey;
@@ -32,18 +31,14 @@ pub(super) fn leader_board(rows: Vec<ScoreRow>, names: &Names) -> Vec<BoardRow> 
 
 /// Returns the leader board as a table.
 pub(super) fn table(rows: &[BoardRow]) -> String {
-    let mut text = String::from(
-        "  rank  miner      uid      EMA   weight  scored  last RMSE   reason of the last refusal\n",
-    );
-    for (index, board) in rows.iter().enumerate() {
+    let head = "  rank  miner      uid      EMA   weight  scored  last RMSE   reason of the last refusal\n";
+    let lines = rows.iter().enumerate().map(|(index, board)| {
         let row = &board.row;
         let number = |value: Option<f64>, digits: usize| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
         };
-        // Writing into a text cannot fail.
-        drop(writeln!(
-            text,
-            "  {:>4}  {:<9} {:>4} {:>8} {:>8} {:>7} {:>10}   {}",
+        format!(
+            "  {:>4}  {:<9} {:>4} {:>8} {:>8} {:>7} {:>10}   {}\n",
             index + 1,
             board.name,
             row.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string()),
@@ -52,9 +47,9 @@ pub(super) fn table(rows: &[BoardRow]) -> String {
             row.scored,
             number(row.last_rmse, 2),
             row.last_refusal.as_deref().unwrap_or(""),
-        ));
-    }
-    text
+        )
+    });
+    std::iter::once(head.to_owned()).chain(lines).collect()
 }
 
 /// Returns the line for people, or none for events that would drown the others.
@@ -91,7 +86,8 @@ pub(super) fn human(line: &EventLine, names: &Names) -> Option<String> {
             format!("configuration {verdict}, generation {generation}: {}", detail.join("; "))
         }
         Event::Restart { actor, reason } => format!("{actor} restarts: {reason}"),
-        Event::Alarm { what } => format!("ALARM {what}"),
+        Event::Alarm { raised: true, what, .. } => format!("ALARM {what}"),
+        Event::Alarm { about, .. } => format!("alarm is over: {about}"),
         Event::Stopped { .. } => "stopped".to_owned(),
     };
     Some(format!("{time}  {node:<10} {text}"))

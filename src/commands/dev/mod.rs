@@ -19,7 +19,7 @@ pub use summary::Summary;
 
 use crate::cli::{DevArgs, GlobalArgs, MissingFile};
 use crate::clock::SystemClock;
-use crate::commands::run::{print_event, reopen};
+use crate::commands::run::{print_event, reopen, restart_tree};
 use crate::config::{self, Config, ConfigErrors};
 use crate::exit::Exit;
 use crate::logging::{self, LogHandle};
@@ -228,15 +228,9 @@ impl Session {
             let Some((member, _)) = self.network.daemons.get(index) else { break };
             let config = self.network.config_of(&new, &member.clone());
             let Some((member, daemon)) = self.network.daemons.get_mut(index) else { break };
-            let outcome = match config {
-                Ok(mut config) => {
-                    config.http.listen = daemon.config().http.listen;
-                    daemon.restart(config).await
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = outcome {
-                error!(node = member.name, %error, "actor tree not restarted");
+            match config {
+                Ok(config) => restart_tree(daemon, config).await,
+                Err(error) => error!(node = member.name, %error, "actor tree not restarted"),
             }
         }
         self.base = new;

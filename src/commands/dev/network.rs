@@ -117,7 +117,7 @@ impl Network {
             let Some(role) = member.role() else { continue };
             let mut config = plan::node_config(base, member, &simulators, data_dir, &checkpoints);
             config.http.listen = match member.part {
-                Part::Validator => config.http.listen,
+                Part::Validator => free_or_any(config.http.listen),
                 _ => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             };
             let environment = Environment {
@@ -209,6 +209,18 @@ impl Network {
         }
         self.exchange.stop().await;
         graceful
+    }
+}
+
+/// Returns `wanted`, or any port of its address when another network on this machine has it.
+fn free_or_any(wanted: SocketAddr) -> SocketAddr {
+    match std::net::TcpListener::bind(wanted) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::info!(%wanted, "port is in use, taking a free one");
+            SocketAddr::new(wanted.ip(), 0)
+        }
+        // Another failure is explained where the listener is started.
+        _ => wanted,
     }
 }
 

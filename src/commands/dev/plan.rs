@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use forecastd_actors::node::Role;
 use forecastd_chain::Keypair;
+use forecastd_core::Role;
 
 use crate::config::{ByteSize, Config, DevMiner, ModelConfig, ModelKind, Network, Secret};
 

@@ -87,9 +87,9 @@ section! {
         /// refused.
         absurd_factor: f64 = 10.0, Float(1.01, 1000.0), "", Live;
         /// Miners asked at the same time.
-        concurrency: usize = 256, Int(1, 4096), "queries", Live;
+        concurrency: usize = 256, Int(1, 4096), "queries", Start;
         /// Largest answer of a miner.
-        max_answer: ByteSize = "1MiB", Size("4KiB", "16MiB"), "", Live;
+        max_answer: ByteSize = "1MiB", Size("4KiB", "16MiB"), "", Start;
         /// Whether miners at loopback and private addresses are asked; only for networks on one
         /// machine, elsewhere it would let a miner point the validator at its own neighbours.
         allow_local_axons: bool = false, Any, "", Live;

@@ -25,6 +25,33 @@ pub fn due_at_ms(spec: &StreamSpec, start_ms: i64, settle: Duration) -> i64 {
     spec.end_ms(start_ms).saturating_add(settle_ms)
 }
 
+/// Returns the time from which the commitments of a slot are not asked for any more: a miner that
+/// hears of the slot later answers with a forecast that starts one candle later.
+pub const fn opens_until_ms(spec: &StreamSpec, slot_ms: i64) -> i64 {
+    slot_ms.saturating_add(spec.interval.as_ms())
+}
+
+/// Returns the time from which the values of a slot are not asked for any more: what was committed
+/// to is fixed, so being late harms nobody until miners forget.
+pub const fn reveals_until_ms(spec: &StreamSpec, slot_ms: i64) -> i64 {
+    slot_ms.saturating_add(spec.round_every.as_ms().saturating_mul(2))
+}
+
+/// Returns the slot to ask next: the running one while it can still be opened, or a later one; never
+/// one that was asked, however the clock jumps.
+pub fn slot_to_ask(spec: &StreamSpec, now_ms: i64, was_asked: impl Fn(i64) -> bool) -> i64 {
+    let running_ms = spec.round_every.floor(now_ms);
+    let mut slot_ms = if now_ms < opens_until_ms(spec, running_ms) {
+        running_ms
+    } else {
+        spec.round_every.next(now_ms)
+    };
+    while was_asked(slot_ms) {
+        slot_ms = spec.round_every.next(slot_ms);
+    }
+    slot_ms
+}
+
 /// Returns all rounds that are due, oldest first (equal times by id): after an outage none starves.
 ///
 /// `pending`: id and due time of the rounds that wait for their score.
@@ -67,6 +94,20 @@ mod tests {
         let offset = Duration::from_secs(5);
         assert_eq!(next_slot_after(0, every, offset), 5_000);
         assert_eq!(next_slot_after(5_000, every, offset), 1_805_000);
+    }
+
+    #[test]
+    fn no_slot_is_asked_late_or_twice() {
+        let spec = spec();
+        let never = |_: i64| false;
+        assert_eq!(slot_to_ask(&spec, 1_800_000, never), 1_800_000);
+        assert_eq!(slot_to_ask(&spec, 2_099_999, never), 1_800_000);
+        assert_eq!(slot_to_ask(&spec, 2_100_000, never), 3_600_000);
+        let asked = |slot_ms: i64| slot_ms <= 3_600_000;
+        assert_eq!(slot_to_ask(&spec, 1_800_000, asked), 5_400_000, "the clock was set back");
+        let future = |slot_ms: i64| slot_ms == 9_000_000;
+        assert_eq!(slot_to_ask(&spec, 1_800_000, future), 1_800_000, "a slot asked too early");
+        assert_eq!(slot_to_ask(&spec, 8_900_000, future), 10_800_000);
     }
 
     #[test]

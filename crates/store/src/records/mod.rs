@@ -30,7 +30,7 @@ pub use result::{
     EmaHistoryRecord, EmaLine, EmaRecord, ResultRecord, ScheduleRecord, ScoreLine,
     ScoredAnswerRecord,
 };
-pub use round::{AnswerRecord, AskedMiner, RoundRecord, RoundState};
+pub use round::{AnswerRecord, AskedMiner, RoundRecord};
 pub use weights::{WeightsOutcome, WeightsRecord};
 
 use crate::codec;

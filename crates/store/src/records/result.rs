@@ -200,11 +200,9 @@ impl Dated for EmaHistoryRecord {
     }
 }
 
-/// Where a stream's schedule stands. Key: stream.
+/// Where the numbering of a stream's results stands. Key: stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleRecord {
-    /// The next slot to ask.
-    pub next_slot_ms: i64,
     /// Sequence of the last settled result.
     pub last_scored_sequence: u64,
 }

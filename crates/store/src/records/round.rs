@@ -1,30 +1,10 @@
 //! Rounds in flight: whom a validator asked and what it was answered.
 
-use forecastd_core::{Hotkey, StreamId, Uid};
+use forecastd_core::{Hotkey, RoundState, StreamId, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::next_stream;
 use crate::record::{Dated, Db, InvalidRecord, Record, check_finite, check_text};
-
-/// Where a round stands.
-///
-/// ```text
-/// Opened ─► Committed ─► Pending ─► Done
-///    └──────────┴───────────┴─────► Void
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RoundState {
-    /// On disk, nobody asked yet.
-    Opened,
-    /// Commitments are on disk, values not.
-    Committed,
-    /// Answers are on disk, waiting for its due time.
-    Pending,
-    /// Scored.
-    Done,
-    /// Will never be scored, for this reason.
-    Void(String),
-}
 
 /// One miner in a round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,9 +50,6 @@ impl Record for RoundRecord {
     fn validate(&self) -> Result<(), InvalidRecord> {
         check_text("round_id", &self.round_id)?;
         check_finite("last_close", [&self.last_close])?;
-        if let RoundState::Void(reason) = &self.state {
-            check_text("state", reason)?;
-        }
         for miner in &self.asked {
             check_text("asked.commitment", miner.commitment.as_deref().unwrap_or_default())?;
             check_text("asked.refusal", miner.refusal.as_deref().unwrap_or_default())?;
@@ -84,7 +61,7 @@ impl Record for RoundRecord {
 impl Dated for RoundRecord {
     /// A round that is not settled stays: only its settling may remove it.
     fn dated_ms(key: &Self::Key, record: &Self) -> Option<i64> {
-        matches!(record.state, RoundState::Done | RoundState::Void(_)).then_some(key.1)
+        record.state.is_final().then_some(key.1)
     }
 
     fn next_group(key: &Self::Key) -> Option<Self::Key> {

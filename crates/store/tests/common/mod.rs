@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use forecastd_core::{Candle, Hotkey, NetUid, StreamId, Uid};
+use forecastd_core::{Candle, Hotkey, NetUid, Role, RoundState, StreamId, Uid};
 use forecastd_store::*;
 
 pub(crate) const SLOT_MS: i64 = 1_800_000;
@@ -155,8 +155,7 @@ pub(crate) fn scored_batch(slot: i64, sequence: u64, miners: u16) -> Batch {
     let key = (stream(), slot * SLOT_MS);
     let state = ema(sequence, miners);
     let history = EmaHistoryRecord { sequence, entries: state.entries.clone() };
-    let schedule =
-        ScheduleRecord { next_slot_ms: (slot + 1) * SLOT_MS, last_scored_sequence: sequence };
+    let schedule = ScheduleRecord { last_scored_sequence: sequence };
     let mut batch = Batch::new()
         .require_absent::<ResultRecord>(&key)
         .put(&key, &result(slot, sequence, miners))
