@@ -237,7 +237,7 @@ impl Daemon {
         let old_chain = std::mem::replace(&mut self.node.chain, chain);
         self.publish_settings();
         self.node.events.emit(Event::Restart {
-            actor: "tree".to_owned(),
+            target: "tree".to_owned(),
             reason: "restart asked for".to_owned(),
         });
         if let Err(error) = self.start_tree().await {

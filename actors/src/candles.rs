@@ -357,7 +357,10 @@ impl Candles {
             };
             let mut new = Vec::with_capacity(candles.len());
             for candle in candles {
-                if !known(&candle)? {
+                // The feed waits for an answer: refusing a wrong candle would stop all after it.
+                if let Err(error) = candle.validate(settings.spec.interval) {
+                    warn!(actor = "candles", %error, "wrong candle left out");
+                } else if !known(&candle)? {
                     new.push(candle);
                 }
             }

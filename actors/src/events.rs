@@ -147,8 +147,8 @@ pub enum Event {
     },
     /// An actor or the whole tree was restarted.
     Restart {
-        /// Which.
-        actor: String,
+        /// Which; `tree` for all. Not `actor`, which is the one that says so.
+        target: String,
         /// Why.
         reason: String,
     },

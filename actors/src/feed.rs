@@ -62,7 +62,7 @@ impl Feed {
         let seed = u64::try_from(self.node.real.now_ms()).unwrap_or_default();
         let market = Arc::clone(&self.node.market);
         let feed = BinanceFeed::new(stream.feed.clone(), market, seed)
-            .step("checking the feed's settings")?;
+            .broken("checking the feed's settings")?;
         actix::spawn(feed.run(events, cancelled));
         let pump = pump(self.node.clone(), Arc::clone(&self.vitals), self.stream.clone(), inbox);
         guard::spawn(self, ctx, "pumping", pump, |_, _, ()| Ok(()));

@@ -119,7 +119,7 @@ pub fn restarted<A: Guarded>(actor: &A) -> Duration {
     let reason = actor.vitals().snapshot().last_restart_reason;
     info!(actor = actor.vitals().name(), ?wait, reason, "actor restarts");
     node.events
-        .emit(crate::events::Event::Restart { actor: actor.vitals().name().to_owned(), reason });
+        .emit(crate::events::Event::Restart { target: actor.vitals().name().to_owned(), reason });
     wait
 }
 

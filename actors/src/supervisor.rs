@@ -202,7 +202,7 @@ fn rebuild(child: &mut Child, node: &Node, reason: &str) {
     child.ping = ping;
     child.stop = stop;
     node.events
-        .emit(Event::Restart { actor: child.vitals.name().to_owned(), reason: reason.to_owned() });
+        .emit(Event::Restart { target: child.vitals.name().to_owned(), reason: reason.to_owned() });
 }
 
 impl Actor for Root {
@@ -224,7 +224,7 @@ impl Handler<RestartActor> for Root {
             let name = child.vitals.name();
             if name == message.name || name.starts_with(&prefix) {
                 info!(actor = name, reason = message.reason, "restart asked for");
-                child.vitals.failed(&message.reason, false);
+                child.vitals.ask_for_restart(&message.reason);
                 found |= child.stop.try_send(Stop).is_ok();
             }
         }

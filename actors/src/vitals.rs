@@ -47,6 +47,7 @@ pub struct Vitals {
     panics: AtomicU64,
     last_progress_ms: AtomicI64,
     degraded: AtomicBool,
+    is_asked_for: AtomicBool,
     recent: Mutex<Recent>,
 }
 
@@ -87,6 +88,7 @@ impl Vitals {
             panics: AtomicU64::new(0),
             last_progress_ms: AtomicI64::new(0),
             degraded: AtomicBool::new(false),
+            is_asked_for: AtomicBool::new(false),
             recent: Mutex::new(Recent::default()),
         }
     }
@@ -107,9 +109,19 @@ impl Vitals {
         self.recent().step = step;
     }
 
+    /// Notes that somebody asks for the next restart: it is no failure, so it costs neither budget
+    /// nor waiting.
+    pub fn ask_for_restart(&self, reason: &str) {
+        self.is_asked_for.store(true, Ordering::Release);
+        self.failed(reason, false);
+    }
+
     /// Notes a restart and returns how long the actor has to wait before it works again.
     pub fn restarted(&self, policy: &RestartPolicy, real: &dyn Clock) -> Duration {
         self.restarts.fetch_add(1, Ordering::Relaxed);
+        if self.is_asked_for.swap(false, Ordering::AcqRel) {
+            return Duration::ZERO;
+        }
         let now_ms = real.now_ms();
         let mut recent = self.recent();
         recent.restarts_ms.push_back(now_ms);
@@ -217,5 +229,19 @@ mod tests {
         clock.advance(61_000);
         assert!(!vitals.is_budget_spent(&policy, &clock));
         assert_eq!(vitals.restarted(&policy, &clock), policy.backoff_min);
+    }
+
+    #[test]
+    fn restarts_that_were_asked_for_cost_nothing() {
+        let clock = ManualClock::new(1_000_000);
+        let policy = RestartPolicy { budget: 3, ..RestartPolicy::default() };
+        let vitals = Vitals::new("evaluator", true);
+        for _ in 0..20 {
+            vitals.ask_for_restart("its settings changed");
+            assert_eq!(vitals.restarted(&policy, &clock), Duration::ZERO);
+        }
+        assert!(!vitals.is_budget_spent(&policy, &clock));
+        assert_eq!(vitals.restarted(&policy, &clock), policy.backoff_min, "a failure counts");
+        assert_eq!(vitals.snapshot().restarts, 21);
     }
 }

@@ -10,7 +10,9 @@ use forecastd_core::{Interval, Signer as _};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::{DEADLINE, Surroundings, Talker, daemon, free_axon_address, key, ready};
+use crate::support::{
+    DEADLINE, Surroundings, Talker, ask, daemon, free_axon_address, key, ready, stop,
+};
 
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("FORECASTD_PYTHON").map(PathBuf::from);
@@ -38,14 +40,6 @@ fn axon_address(directory: &Path) -> String {
     let text = std::fs::read_to_string(directory.join("data/forecastd.address.json")).unwrap();
     let addresses: Value = serde_json::from_str(&text).unwrap();
     addresses["axon"].as_str().unwrap().to_owned()
-}
-
-async fn stop(mut process: tokio::process::Child) {
-    let pid = process.id().unwrap().to_string();
-    let status = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    assert!(status.success());
-    let ended = tokio::time::timeout(DEADLINE, process.wait()).await.unwrap().unwrap();
-    assert_eq!(ended.code(), Some(0), "a graceful stop");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,13 +107,8 @@ async fn a_running_validator_gets_commitment_and_values_of_real_miners() {
         .await;
     assert_eq!(reveal["round"], commitment["round"]);
 
-    let shown = Command::new(env!("CARGO_BIN_EXE_forecastd"))
-        .args(["rounds", "show", reveal["round"].as_str().unwrap(), "--json", "--data-dir"])
-        .arg(directory.path().join("data"))
-        .output()
-        .await
-        .unwrap();
-    let round: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let data_dir = directory.path().join("data");
+    let round = ask(&data_dir, &["rounds", "show", reveal["round"].as_str().unwrap()]).await;
     assert_eq!((&round["asked"], &round["answered"]), (&2.into(), &1.into()), "{round}");
     stop(validator.drain()).await;
 }

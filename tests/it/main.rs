@@ -17,4 +17,6 @@ mod layering;
 #[cfg(feature = "devnet")]
 mod network;
 #[cfg(feature = "devnet")]
+mod soak;
+#[cfg(feature = "devnet")]
 mod support;

@@ -145,12 +145,56 @@ impl Talker {
         tokio::time::timeout(DEADLINE, read).await.expect("the program says it in time")
     }
 
+    /// Reads the next line; none at the end. A line that was cut off by a kill counts as the end.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        let line = self.lines.next_line().await.unwrap()?;
+        serde_json::from_str(&line).ok()
+    }
+
     /// Keeps reading, so that the program never blocks on a full pipe.
     pub(crate) fn drain(self) -> Child {
         let Self { process, mut lines } = self;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         process
     }
+}
+
+/// The embedded network, as a process.
+pub(crate) fn dev(data_dir: &Path, config: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forecastd"));
+    command.args(["dev", "--json", "--data-dir"]).arg(data_dir).arg("--config").arg(config);
+    command.args(more).env("FORECASTD__HTTP__LISTEN", "127.0.0.1:0").stderr(Stdio::null());
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+/// Sends a signal such as `TERM` to a running process.
+pub(crate) fn signal(process: &Child, name: &str) {
+    let pid = process.id().unwrap().to_string();
+    let status =
+        std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// Asks for a graceful stop and expects it to be one.
+pub(crate) async fn stop(mut process: Child) {
+    signal(&process, "TERM");
+    let ended = tokio::time::timeout(DEADLINE, process.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(0), "a graceful stop");
+}
+
+/// Runs a command that prints JSON on a stopped or running daemon's data directory.
+pub(crate) async fn ask(data_dir: &Path, arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_forecastd"))
+        .args(arguments)
+        .args(["--json", "--data-dir"])
+        .arg(data_dir)
+        .output()
+        .await
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The daemon in a role.

@@ -85,7 +85,7 @@ pub(super) fn human(line: &EventLine, names: &Names) -> Option<String> {
             let verdict = if *accepted { "accepted" } else { "REFUSED" };
             format!("configuration {verdict}, generation {generation}: {}", detail.join("; "))
         }
-        Event::Restart { actor, reason } => format!("{actor} restarts: {reason}"),
+        Event::Restart { target, reason } => format!("{target} restarts: {reason}"),
         Event::Alarm { raised: true, what, .. } => format!("ALARM {what}"),
         Event::Alarm { about, .. } => format!("alarm is over: {about}"),
         Event::Stopped { .. } => "stopped".to_owned(),
