@@ -1,9 +1,10 @@
 //! The one connection of the client: endpoints in order, fail-over, reconnection.
 //!
-//! A connection is opened by the call that needs it. A call that finds it broken or late discards
-//! it; the next call (or the next attempt of a read) goes to the next endpoint in order.
+//! A connection is opened by the call that needs it. A call that finds it broken or late, or whose
+//! node answers with an error while other endpoints are set, discards it; the next call (or the
+//! next attempt of a read) goes to the next endpoint in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,6 +124,9 @@ impl Connection {
     }
 
     /// Reads many storage values at one block; absent ones are left out.
+    ///
+    /// A node names each key that it was asked for, absent ones with null. One that is passed over
+    /// is an error: it must not read as the default of the runtime.
     pub(crate) async fn storage<'metadata>(
         &self,
         operation: &'static str,
@@ -131,16 +135,27 @@ impl Connection {
         keys: &[Vec<u8>],
     ) -> Result<Values<'metadata>, ChainError> {
         let mut values = BTreeMap::new();
+        let mut answered = BTreeSet::new();
         for batch in keys.chunks(BATCH_KEYS) {
             let batch = batch.iter().map(Vec::as_slice);
             let sets = self.methods.state_query_storage_at(batch, Some(hash)).await;
             for set in sets.map_err(|error| self.error(operation, error))? {
                 for (key, value) in set.changes {
                     if let Some(value) = value {
-                        values.insert(key.0, value.0);
+                        values.insert(key.0.clone(), value.0);
                     }
+                    answered.insert(key.0);
                 }
             }
+        }
+        let passed_over = keys.iter().filter(|key| !answered.contains(*key)).count();
+        if passed_over > 0 {
+            return Err(ChainError::Rpc {
+                endpoint: self.endpoint.clone(),
+                operation,
+                code: 0,
+                message: format!("{passed_over} of {} storage keys are not answered", keys.len()),
+            });
         }
         Ok(Values::new(metadata, values))
     }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! prepare (nonce, era, signature) ─► submit ─► watch ─► in a block ─► its events ─► Submitted
-//!    │ retried on another endpoint      │ error object: Refused          └► ExtrinsicFailed: Failed
+//!    │ retried on another endpoint      │ the pool's error: Refused      └► ExtrinsicFailed: Failed
 //!    └► error: nothing was sent         └► anything else: Unknown
 //! ```
 //! The nonce is read at the best block and the era counts from the last finalised block, which
 //! cannot be undone. The tip is zero: priority is fixed by class on this chain.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use forecastd_core::Hotkey;
@@ -34,6 +35,10 @@ const PREPARING: &str = "preparing an extrinsic";
 const READING_OUTCOME: &str = "reading an extrinsic's outcome";
 /// The pool holds this very extrinsic already.
 const CODE_ALREADY_IMPORTED: i32 = 1013;
+/// Errors of Substrate's `author` methods: the node's own word on the extrinsic.
+const AUTHOR_CODES: RangeInclusive<i32> = 1000..=1999;
+/// JSON-RPC: not JSON, not a request, no such method, wrong parameters. Nothing was carried out.
+const NOT_CARRIED_OUT_CODES: [i32; 4] = [-32_700, -32_600, -32_601, -32_602];
 
 /// A signed extrinsic, ready to be sent.
 #[derive(Debug, Clone)]
@@ -225,6 +230,13 @@ fn refusal(error: &UserError, prepared: &Prepared) -> ChainError {
     let data = error.data.as_ref().map(|data| data.get()).unwrap_or_default();
     let message =
         if data.is_empty() { error.message.clone() } else { format!("{}: {data}", error.message) };
+    // Any other error can come from a proxy that has passed the extrinsic on.
+    if !AUTHOR_CODES.contains(&error.code) && !NOT_CARRIED_OUT_CODES.contains(&error.code) {
+        return ChainError::Unknown {
+            extrinsic_hash: prepared.hash,
+            reason: format!("the answer to it is error {} ({message})", error.code),
+        };
+    }
     ChainError::Refused { name: refusal_name(error.code, &message), code: error.code, message }
 }
 
@@ -312,5 +324,22 @@ mod tests {
             refusal(&error, &prepared),
             ChainError::Unknown { extrinsic_hash, .. } if extrinsic_hash == [7; 32]
         ));
+    }
+
+    #[test]
+    fn an_error_that_is_not_the_pool_s_leaves_the_outcome_unknown() {
+        let prepared = Prepared { bytes: vec![1], hash: [7; 32] };
+        let error = |code| UserError { code, message: "upstream failed".into(), data: None };
+        // A node or a proxy that failed while it handled the call; it may have passed it on.
+        for code in [-32_603, -32_005, -32_000, 0, 500, 4_003] {
+            let outcome = refusal(&error(code), &prepared);
+            assert!(matches!(outcome, ChainError::Unknown { .. }), "{code}: {outcome}");
+            assert!(outcome.to_string().contains("upstream failed"), "{outcome}");
+        }
+        // The pool's own words, and requests that no node carries out.
+        for code in [1_002, 1_010, 1_014, 1_016, -32_600, -32_601, -32_602, -32_700] {
+            let outcome = refusal(&error(code), &prepared);
+            assert!(matches!(outcome, ChainError::Refused { .. }), "{code}: {outcome}");
+        }
     }
 }

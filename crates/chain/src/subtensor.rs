@@ -107,7 +107,8 @@ impl Subtensor {
         })
     }
 
-    /// Runs a read with the deadline of a call, once more on another connection when one is lost.
+    /// Runs a read with the deadline of a call, once more on another connection when one is lost, or
+    /// when the node answers with an error and there is another endpoint to ask.
     async fn read<T, F, Fut>(&self, operation: &'static str, read: F) -> Result<T, ChainError>
     where
         F: Fn(Arc<Connection>) -> Fut + Send + Sync,
@@ -128,7 +129,11 @@ impl Subtensor {
                 })
             });
             match outcome {
-                Err(error) if error.is_connection() => {
+                Err(error)
+                    if error.is_connection()
+                        || (config.endpoints.len() > 1
+                            && matches!(error, ChainError::Rpc { .. })) =>
+                {
                     self.connections.discard(&connection).await;
                     if attempt == attempts {
                         return Err(error);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic")]
 
 mod node;
+mod sick_nodes;
 
 use std::fs;
 use std::sync::Arc;

@@ -112,6 +112,9 @@ impl Continuity {
     }
 
     /// Takes the closed candles that exist in `range`, oldest first.
+    ///
+    /// A candle behind the range proves nothing about it: it may have come after the question. The
+    /// next range reaches over it.
     pub(crate) fn filled(&mut self, range: Range, rows: Vec<Candle>) -> Filled {
         let mut known: BTreeMap<i64, Candle> = BTreeMap::new();
         // Of a candle that came both ways the fetched one, which is the later word, wins.
@@ -130,12 +133,6 @@ impl Continuity {
             .collect();
         if let Some(last) = backfill.last() {
             self.next_ms = last.close_time_ms(self.interval);
-        }
-        // The range reached up to a candle that is there, so what lacks before it does not exist.
-        if let Some((first, _)) = self.held.first_key_value()
-            && *first <= range.to_ms
-        {
-            self.next_ms = *first;
         }
         if self.hold_until_ms.is_some_and(|hold| range.to_ms >= hold) {
             self.hold_until_ms = None;
@@ -270,6 +267,20 @@ mod tests {
         let filled = row.filled(range, vec![candle(0), candle(1)]);
         assert_eq!(indexes(&filled.backfill), [1]);
         assert_eq!(row.filled(range, vec![candle(0), candle(1)]), Filled::default());
+    }
+
+    #[test]
+    fn a_candle_that_arrives_while_others_are_fetched_proves_nothing_about_them() {
+        let mut row = start(0);
+        let range = row.missing(2 * STEP + 5_000).unwrap();
+        assert_eq!(range, Range { from_ms: 0, to_ms: 2 * STEP });
+        // Asked before the exchange had 1, answered after 2 came.
+        assert_eq!(row.offer(candle(2), true, 3 * STEP), Offer::Quiet);
+        let filled = row.filled(range, vec![candle(0)]);
+        assert_eq!((indexes(&filled.backfill), filled.released.len()), (vec![0], 0));
+        let range = row.missing(3 * STEP).unwrap();
+        assert_eq!(range, Range { from_ms: STEP, to_ms: 3 * STEP });
+        assert_eq!(indexes(&row.filled(range, vec![candle(1)]).backfill), [1, 2]);
     }
 
     #[test]

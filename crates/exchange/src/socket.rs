@@ -129,9 +129,18 @@ pub(crate) async fn run_socket<P: Protocol>(
         }
         tokio::select! {
             biased;
-            () = cancelled(&mut cancel) => return,
+            () = abandoned(&mut cancel, &events) => return,
             () = tokio::time::sleep(retry_in) => {}
         }
+    }
+}
+
+/// Waits until the owner wants to stop or nobody receives `events` any more.
+async fn abandoned(cancel: &mut watch::Receiver<bool>, events: &mpsc::Sender<SocketEvent>) {
+    tokio::select! {
+        biased;
+        () = cancelled(cancel) => {}
+        () = events.closed() => {}
     }
 }
 
@@ -180,7 +189,7 @@ impl<P: Protocol> Session<'_, P> {
         let limit = self.settings.connect_timeout;
         let connected = tokio::select! {
             biased;
-            () = cancelled(self.cancel) => return Err(End::Stopped),
+            () = abandoned(self.cancel, self.events) => return Err(End::Stopped),
             connected = timeout(limit, connecting) => connected,
         };
         let mut socket = match connected {
@@ -215,7 +224,7 @@ impl<P: Protocol> Session<'_, P> {
             let wake = confirm_by.unwrap_or(too_old).min(silent_at).min(too_old);
             let frame = tokio::select! {
                 biased;
-                () = cancelled(self.cancel) => return End::Stopped,
+                () = abandoned(self.cancel, self.events) => return End::Stopped,
                 frame = socket.next() => frame,
                 () = sleep_until(wake) => {
                     let now = Instant::now();

@@ -78,6 +78,17 @@ async fn a_good_page_is_read() {
 }
 
 #[tokio::test]
+async fn ranges_at_the_end_of_time_are_cut_to_what_exists() {
+    let (url, task) = server(http("200 OK", "", &rows(10..=20))).await;
+    let clock = Arc::new(ManualClock::new(20 * STEP + 1));
+    let rest = BinanceRest::new(&url, clock, Duration::from_secs(30)).unwrap();
+    let all = rest.candles("BTCUSDT", FIVE, 10 * STEP, i64::MAX).await.unwrap();
+    assert_eq!(all.len(), 10);
+    assert_eq!(rest.candles("BTCUSDT", FIVE, i64::MAX, i64::MAX).await.unwrap(), []);
+    task.abort();
+}
+
+#[tokio::test]
 async fn the_last_row_counts_only_when_it_has_surely_closed() {
     let (url, task) = server(http("200 OK", "", &rows(10..=12))).await;
     let clock = Arc::new(ManualClock::new(13 * STEP + 2_999));

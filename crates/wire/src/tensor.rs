@@ -222,6 +222,12 @@ impl Tensor {
         let (loaded, own_shape) = read_array(&raw)?;
         let elements = cast(loaded, dtype)?;
         let shape = final_shape(&wanted, own_shape, elements.len())?;
+        // An array without elements fits any other length: its text would be nothing but brackets.
+        let brackets =
+            shape.iter().try_fold(1_usize, |all, length| all.checked_mul(1.max(*length)));
+        if brackets.is_none_or(|all| all > MAX_ELEMENTS) {
+            return Err(TensorError::Shape { elements: elements.len() });
+        }
         Ok(Self { elements, shape })
     }
 

@@ -53,6 +53,10 @@ pub(crate) struct Script {
     pub(crate) fate: Fate,
     /// Methods that are never answered.
     pub(crate) hanging: Vec<&'static str>,
+    /// Methods that are answered with an error.
+    pub(crate) failing: Vec<&'static str>,
+    /// Storage keys that a query is not answered for.
+    pub(crate) passed_over: Vec<String>,
     /// Extrinsics that were submitted, oldest first.
     pub(crate) submitted: Vec<Vec<u8>>,
     /// Number of calls by method.
@@ -84,6 +88,8 @@ impl Script {
             nonce: 0,
             fate: Fate::Succeed,
             hanging: Vec::new(),
+            failing: Vec::new(),
+            passed_over: Vec::new(),
             submitted: Vec::new(),
             calls: BTreeMap::new(),
             bodies: BTreeMap::new(),
@@ -259,8 +265,11 @@ fn module(context: Context) -> RpcModule<Context> {
         let (keys, hash): (Vec<String>, String) = params.parse().unwrap();
         let script = context.script.lock().unwrap();
         assert!(script.number_of(&hash, *context.best.borrow()).is_some());
-        let changes: Vec<_> =
-            keys.iter().map(|key| json!([key, script.storage.get(key).map(to_hex)])).collect();
+        let changes: Vec<_> = keys
+            .iter()
+            .filter(|key| !script.passed_over.contains(key))
+            .map(|key| json!([key, script.storage.get(key).map(to_hex)]))
+            .collect();
         Ok(json!([{ "block": hash, "changes": changes }]))
     });
     module
@@ -289,13 +298,16 @@ fn method(
 ) {
     module
         .register_async_method(name, move |params, context, _| async move {
-            let hangs = {
+            let (hangs, fails) = {
                 let mut script = context.script.lock().unwrap();
                 *script.calls.entry(name.to_owned()).or_default() += 1;
-                script.hanging.contains(&name)
+                (script.hanging.contains(&name), script.failing.contains(&name))
             };
             if hangs {
                 std::future::pending::<()>().await;
+            }
+            if fails {
+                return Err(error(-32_005, "too many requests"));
             }
             answer(&context, params)
         })

@@ -87,6 +87,9 @@ impl Market {
         let Some((first, last)) = self.span(interval) else {
             return Vec::new();
         };
+        if from_ms > now_ms {
+            return Vec::new();
+        }
         let first = interval.ceil(from_ms).max(first);
         let last = interval.floor(to_ms.min(now_ms)).min(last);
         let mut bars = Vec::new();
@@ -313,6 +316,7 @@ mod tests {
         assert_eq!(opens(0, start + 5 * step, 2, true), [4, 5]);
         assert_eq!(opens(start, start + step, 500, false), [0, 1]);
         assert_eq!(opens(start + 11 * step, i64::MAX, 500, false), [0; 0]);
+        assert_eq!(opens(i64::MAX, i64::MAX, 500, false), [0; 0]);
     }
 
     #[test]

@@ -112,9 +112,10 @@ impl CandleSource for BinanceRest {
         let symbol = checked_symbol(symbol)?;
         let name = interval_name(interval)
             .ok_or_else(|| refuse("interval", &interval, "a Binance interval of 1s..1d"))?;
-        let mut from_ms = interval.ceil(from_ms.max(0));
         // Nothing after the running interval exists, however far the caller asks.
-        let to_ms = interval.ceil(to_ms).min(interval.next(self.clock.now_ms()));
+        let end_ms = interval.next(self.clock.now_ms()).max(0);
+        let mut from_ms = interval.ceil(from_ms.clamp(0, end_ms));
+        let to_ms = interval.ceil(to_ms.min(end_ms));
         if from_ms >= to_ms {
             return Ok(Vec::new());
         }

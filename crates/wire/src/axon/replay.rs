@@ -136,10 +136,18 @@ impl ReplayMemory {
     }
 
     /// Forgets hotkeys whose nonces are all stale; if there are none, the one that has been silent
-    /// for longest, and raises the floor so that its nonces stay refused.
+    /// for longest. Raises the floor so that their nonces stay refused, also when the clock was
+    /// ahead and comes back.
     fn make_room(&mut self, now_ns: u64) {
         let stale = now_ns.saturating_sub(self.max_behind_ns);
-        self.hotkeys.retain(|_, seen| seen.newest() > stale);
+        let floor_ns = &mut self.floor_ns;
+        self.hotkeys.retain(|_, seen| {
+            let is_kept = seen.newest() > stale;
+            if !is_kept {
+                *floor_ns = (*floor_ns).max(seen.newest());
+            }
+            is_kept
+        });
         if self.hotkeys.len() < self.max_hotkeys {
             return;
         }
@@ -216,10 +224,27 @@ mod tests {
         assert_eq!(memory.hotkeys.len(), 3);
         assert_eq!(memory.check(&hotkey(0), now, window(now)), Err(NonceError::Used));
         memory.accept(&hotkey(0), now + 5, window(now)).unwrap();
-        // Stale hotkeys go first and raise no floor.
+        // Stale hotkeys go first.
         let later = now + 100 * SEC;
         memory.accept(&hotkey(9), later - 10 * SEC, window(later)).unwrap();
         assert_eq!(memory.hotkeys.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_and_comes_back_lets_no_replay_through() {
+        let mut memory = memory();
+        let now = START + 100 * SEC;
+        for id in 0..3 {
+            memory.accept(&hotkey(id), now, window(now)).unwrap();
+        }
+        // After the jump all three are stale, and are forgotten for a fourth.
+        let ahead = now + 3600 * SEC;
+        memory.accept(&hotkey(9), ahead, window(ahead)).unwrap();
+        assert_eq!(memory.hotkeys.len(), 1);
+        for id in 0..3 {
+            assert_eq!(memory.check(&hotkey(id), now, window(now)), Err(NonceError::Used));
+            assert_eq!(memory.check(&hotkey(id), now + 1, window(now)), Ok(()));
+        }
     }
 
     proptest! {

@@ -55,6 +55,24 @@ fn lengths_that_lie_are_refused_without_allocation() {
 }
 
 #[test]
+fn an_array_without_elements_cannot_ask_for_endless_brackets() {
+    let long = 1_u64 << 40;
+    let cases: [(&[u64], Value); 3] = [
+        (&[long, 0], json!([0])),
+        (&[0], json!([long, 0])),
+        (&[65_536, 65_536, 0], json!([65_536, 65_536, 0])),
+    ];
+    for (own, wanted) in cases {
+        let raw = array(b"", "<f8", own, &[]);
+        let refused = Tensor::from_json(&object(&raw, "torch.float64", &wanted));
+        assert_eq!(refused, Err(TensorError::Shape { elements: 0 }), "{own:?} {wanted}");
+    }
+    let raw = array(b"", "<f8", &[2, 0], &[]);
+    let small = Tensor::from_json(&object(&raw, "torch.float64", &json!([0]))).unwrap();
+    assert_eq!(small.python_text(), "[[], []]");
+}
+
+#[test]
 fn casts_follow_the_named_type_and_refuse_what_does_not_fit() {
     let raw = array(b"", "<f8", &[2], &[1.1_f64, -2.9].map(f64::to_le_bytes).concat());
     let text = |dtype| Tensor::from_json(&object(&raw, dtype, &json!([2]))).unwrap().python_text();
