@@ -14,14 +14,16 @@ use crate::python::PythonAxon;
 use crate::report::{Better, Figure, Peer};
 
 const BENCH: &str = "memory";
+/// Miners besides the measured one: with it and the validator a full subnet of 256.
+const PEERS: usize = 254;
 /// A slot comes every five minutes, its values ten seconds later.
 const ROUND_LIMIT: Duration = Duration::from_mins(7);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Measures and prints.
 pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
-    let peer = peer(programs).await?;
-    let network = Network::start(programs, &[]).await?;
+    let peer = peer(programs).await.map_err(|error| format!("{error:#}"));
+    let network = Network::start(programs, &[], PEERS).await?;
     let miner_node = network.node(programs, Part::Miner).await?;
     let validator_node = network.node(programs, Part::Validator).await?;
     let mut miner = miner_node.start(programs)?;
@@ -37,9 +39,10 @@ pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
         anyhow::ensure!(begun.elapsed() < ROUND_LIMIT, "no round was asked, the last are {rounds}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let detail = "after its first round (one miner asked)";
+    let detail = format!("after its first round, {} miners asked", PEERS + 1);
     let published = "published for the original: 90 MB without torch, 575 MB with it";
-    print("validator", validator.memory()?, &Err("none was run".to_owned()), detail)?;
+    let peer_reason = Err("no Python validator was run".to_owned());
+    print("validator", validator.memory()?, &peer_reason, &detail)?;
     let detail = format!("after its first forecast and round, trained model; {published}");
     print("miner", miner.memory()?, &peer, &detail)?;
     validator.stop().await?;
@@ -55,11 +58,8 @@ fn is_round_asked(rounds: &str) -> anyhow::Result<bool> {
 }
 
 /// Returns the memory of the Python axon after a commit and a reveal.
-async fn peer(programs: &Programs) -> anyhow::Result<Result<(String, Memory), String>> {
-    let name = match programs.python.axon() {
-        Ok(name) => name,
-        Err(reason) => return Ok(Err(reason)),
-    };
+async fn peer(programs: &Programs) -> anyhow::Result<(String, Memory)> {
+    let name = programs.python.axon().map_err(anyhow::Error::msg)?;
     let axon = PythonAxon::start(programs).await?;
     let mut command = Command::new(programs.example("load"));
     command.args(["--address", &axon.address.to_string(), "--hotkey", &axon.hotkey]);
@@ -67,7 +67,7 @@ async fn peer(programs: &Programs) -> anyhow::Result<Result<(String, Memory), St
     output_of(command).await?;
     let memory = axon.process.memory()?;
     axon.process.stop().await?;
-    Ok(Ok((format!("{name}, canned forecast, numpy stand-in for torch, no model"), memory)))
+    Ok((format!("{name}, canned forecast, numpy stand-in for torch, no model"), memory))
 }
 
 fn print(

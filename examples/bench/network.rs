@@ -67,12 +67,18 @@ pub(crate) struct Node {
 
 impl Network {
     /// Starts the simulators; the keys of all parts are registered, and `validators` (SS58) too.
-    pub(crate) async fn start(programs: &Programs, validators: &[String]) -> anyhow::Result<Self> {
+    /// `peers` further miners answer a flat forecast.
+    pub(crate) async fn start(
+        programs: &Programs,
+        validators: &[String],
+        peers: usize,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(programs.example("network"));
         command.args(["--validator", Part::Validator.key(), "--miner", Part::Miner.key()]);
         for validator in validators {
             command.args(["--validator", validator]);
         }
+        command.args(["--peers", &peers.to_string()]);
         let (simulators, addresses) =
             Running::start_saying(command).await.context("starting the simulators")?;
         Ok(Self { simulators, addresses, folder: Folder::new(programs, "network")? })

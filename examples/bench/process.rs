@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 /// A program that is not ready by then is broken.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait for an orderly end.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two looks; the error of a measured start.
@@ -46,7 +46,7 @@ impl Running {
             .stderr(errors)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("starting {:?}", command.as_std().get_program()))?;
+            .with_context(|| format!("starting {}", name_of(&command)))?;
         Ok(Self { child, begun })
     }
 
@@ -59,7 +59,7 @@ impl Running {
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("starting {:?}", command.as_std().get_program()))?;
+            .with_context(|| format!("starting {}", name_of(&command)))?;
         let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
         let line = tokio::time::timeout(START_LIMIT, lines.next_line())
             .await
@@ -149,6 +149,10 @@ impl Running {
     }
 }
 
+fn name_of(command: &Command) -> String {
+    command.as_std().get_program().display().to_string()
+}
+
 /// Returns an address on `ip` with a port that was free a moment ago.
 pub(crate) async fn free_address(ip: [u8; 4]) -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind(SocketAddr::from((ip, 0))).await?.local_addr()?)
@@ -169,8 +173,8 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16,
 /// Runs a program to its end and reads its only line of output as JSON.
 pub(crate) async fn output_of(mut command: Command) -> anyhow::Result<Value> {
     let output = command.stderr(Stdio::inherit()).kill_on_drop(true).output().await?;
-    let program = command.as_std().get_program();
-    anyhow::ensure!(output.status.success(), "{program:?} ended with {}", output.status);
+    let program = name_of(&command);
+    anyhow::ensure!(output.status.success(), "{program} ended with {}", output.status);
     let text = String::from_utf8(output.stdout)?;
     serde_json::from_str(text.trim()).with_context(|| format!("reading {text:?}"))
 }

@@ -39,20 +39,10 @@ struct Load {
 
 /// Measures and prints.
 pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
-    let mut peers = Vec::new();
-    match programs.python.axon() {
-        Ok(name) => {
-            let axon = PythonAxon::start(programs).await?;
-            for synapse in SYNAPSES {
-                let load = ask(programs, &axon.process, axon.address, &axon.hotkey, synapse).await;
-                let load = load.with_context(|| format!("asking {name}"))?;
-                peers.push(Ok((name.clone(), load)));
-            }
-            axon.process.stop().await?;
-        }
-        Err(reason) => SYNAPSES.iter().for_each(|_| peers.push(Err(reason.clone()))),
-    }
-
+    let peers = match peer_loads(programs).await {
+        Ok(peers) => peers.map(Ok),
+        Err(error) => SYNAPSES.map(|_| Err(format!("{error:#}"))),
+    };
     let mut command = Command::new(programs.example("load"));
     command.args(["serve", "--workers", &WORKERS.to_string()]);
     let (process, said) = Running::start_saying(command).await?;
@@ -61,15 +51,26 @@ pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
     for (synapse, peer) in SYNAPSES.into_iter().zip(&peers) {
         let load = ask(programs, &process, address, hotkey, synapse).await?;
         let detail = format!("axon with {WORKERS} workers and a ready forecast");
-        print(synapse, &load, peer.as_ref().map_err(Clone::clone), &detail)?;
+        print(synapse, &load, peer, &detail)?;
     }
     process.stop().await?;
     whole_miner(programs).await
 }
 
+/// Asks the Python axon.
+async fn peer_loads(programs: &Programs) -> anyhow::Result<[(String, Load); 2]> {
+    let name = programs.python.axon().map_err(anyhow::Error::msg)?;
+    let axon = PythonAxon::start(programs).await?;
+    let [commit, reveal] = SYNAPSES;
+    let commit = ask(programs, &axon.process, axon.address, &axon.hotkey, commit).await?;
+    let reveal = ask(programs, &axon.process, axon.address, &axon.hotkey, reveal).await?;
+    axon.process.stop().await?;
+    Ok([(name.clone(), commit), (name, reveal)])
+}
+
 /// The same questions to `forecastd run miner`.
 async fn whole_miner(programs: &Programs) -> anyhow::Result<()> {
-    let network = Network::start(programs, &driver_hotkeys()?).await?;
+    let network = Network::start(programs, &driver_hotkeys()?, 0).await?;
     let node = network.node(programs, Part::Miner).await?;
     let mut process = node.start(programs)?;
     process.until_ready(node.http).await?;
@@ -78,7 +79,7 @@ async fn whole_miner(programs: &Programs) -> anyhow::Result<()> {
         let load = ask(programs, &process, node.axon, &hotkey, synapse).await?;
         let detail = "whole miner, commitments on disk before the answer, 2 axon workers";
         let peer = Err("the original keeps nothing on disk".to_owned());
-        print(&format!("miner {synapse}"), &load, peer, detail)?;
+        print(&format!("miner {synapse}"), &load, &peer, detail)?;
     }
     process.stop().await?;
     network.stop().await
@@ -128,7 +129,7 @@ fn load_of(said: &Value, cpu_seconds: f64) -> anyhow::Result<Load> {
 fn print(
     what: &str,
     load: &Load,
-    peer: Result<&(String, Load), String>,
+    peer: &Result<(String, Load), String>,
     detail: &str,
 ) -> anyhow::Result<()> {
     type Pick = fn(&Load) -> f64;
@@ -139,7 +140,7 @@ fn print(
         ("server CPU per request", "ms", Better::Less, |load| load.server_cpu_ms),
     ];
     for (name, unit, better, pick) in figures {
-        let peer = match &peer {
+        let peer = match peer {
             Ok((name, peer)) => Peer::Measured { name: name.clone(), value: pick(peer) },
             Err(reason) => Peer::Missing(reason.clone()),
         };

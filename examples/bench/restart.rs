@@ -24,33 +24,24 @@ struct Starts {
 
 /// Measures and prints.
 pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
-    let mut peer_ms = Err(String::new());
-    let name = programs.python.axon();
-    match &name {
-        Ok(_) => peer_ms = Ok(peer_starts(programs).await?),
-        Err(reason) => peer_ms = peer_ms.map_err(|_| reason.clone()),
-    }
-    let peer = || match (&name, &peer_ms) {
-        (Ok(name), Ok(value)) => {
-            Peer::Measured { name: format!("{name}, start to listening"), value: *value }
-        }
-        (Err(reason), _) | (_, Err(reason)) => Peer::Missing(reason.clone()),
+    let peer = match peer_starts(programs).await {
+        Ok((name, value)) => Peer::Measured { name: format!("{name}, start to listening"), value },
+        Err(error) => Peer::Missing(format!("{error:#}")),
     };
-
-    let network = Network::start(programs, &[]).await?;
+    let network = Network::start(programs, &[], 0).await?;
     let node = network.node(programs, Part::Miner).await?;
     // The first start makes the data directory and backfills the candles.
     let mut first = node.start(programs)?;
     let created = first.until_ready(node.http).await?;
     first.stop().await?;
-    figure("first start to ready", "p50", vec![created], 0.5, peer(), 1)?;
+    figure("first start to ready", "p50", vec![created], 0.5, peer.clone(), 1)?;
     for (end, is_killed) in [("stop", false), ("kill -9", true)] {
         let starts = starts(programs, &node, is_killed).await?;
         let listening = format!("start to axon listening after {end}");
         let ready = format!("start to ready after {end}");
-        figure(&listening, "p50", starts.listening, 0.5, peer(), STARTS)?;
-        figure(&ready, "p50", starts.ready.clone(), 0.5, peer(), STARTS)?;
-        figure(&ready, "greatest", starts.ready, 1.0, peer(), STARTS)?;
+        figure(&listening, "p50", starts.listening, 0.5, peer.clone(), STARTS)?;
+        figure(&ready, "p50", starts.ready.clone(), 0.5, peer.clone(), STARTS)?;
+        figure(&ready, "greatest", starts.ready, 1.0, peer.clone(), STARTS)?;
     }
     network.stop().await
 }
@@ -73,7 +64,9 @@ async fn starts(programs: &Programs, node: &Node, is_killed: bool) -> anyhow::Re
     Ok(starts)
 }
 
-async fn peer_starts(programs: &Programs) -> anyhow::Result<f64> {
+/// Returns the Python axon's name and how long it takes to listen, ms.
+async fn peer_starts(programs: &Programs) -> anyhow::Result<(String, f64)> {
+    let name = programs.python.axon().map_err(anyhow::Error::msg)?;
     let folder = Folder::new(programs, "peer")?;
     let mut times = Vec::new();
     for _ in 0..PEER_STARTS {
@@ -83,7 +76,7 @@ async fn peer_starts(programs: &Programs) -> anyhow::Result<f64> {
         times.push(process.until_listening(address).await?);
         process.stop().await?;
     }
-    Ok(quantile_ms(&mut times, 0.5))
+    Ok((name, quantile_ms(&mut times, 0.5)))
 }
 
 fn figure(

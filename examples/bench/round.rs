@@ -4,6 +4,7 @@
 //! the store, scored, and result, averages, history and answers written in one flushed batch. The
 //! peer does the original's work with numpy; it is only believed when its averages are ours.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,28 +58,59 @@ pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
     }
     node.store.close().await;
     let peer = peer(programs, folder.path(), &spec).await;
-    let with_peer = |field: &str| match &peer {
+    let with_peer = |field: &str, how: &str| match &peer {
         Ok((name, said)) => said[field].as_f64().map_or_else(
             || Peer::Missing(format!("it did not say {field}")),
-            |value| Peer::Measured { name: name.clone(), value },
+            |value| Peer::Measured { name: format!("{name}{how}"), value },
         ),
         Err(error) => Peer::Missing(format!("{error:#}")),
     };
     let detail = format!("{ROUNDS} rounds of {MINERS} answers of {} steps", spec.horizon);
     let durable = format!(
-        "{detail}; answers read from the store, result flushed to disk in one transaction; the \
-         peer has its answers in memory and writes only its averages, as JSON without a flush"
+        "{detail}; answers read from the store, result flushed in one transaction, a flush of 256 \
+         KiB to this disk takes {:.1} ms",
+        flush_ms(folder.path())?
     );
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let peer = with_peer(&format!("score_{name}_ms"));
+        let peer = with_peer(&format!("score_{name}_ms"), "");
         figure(&format!("score {name}"), quantile_ms(&mut scoring, share), peer, &detail)?;
     }
-    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let peer = with_peer(&format!("score_and_store_{name}_ms"));
-        let metric = format!("score and store {name}");
-        figure(&metric, quantile_ms(&mut storing, share), peer, &durable)?;
+    let stores = [
+        (
+            "score and store",
+            "score_and_store",
+            ", answers in memory, averages and record written as JSON without a flush",
+        ),
+        (
+            "score and store, both flushed",
+            "score_and_store_flushed",
+            ", answers in memory, averages and record written as JSON and flushed",
+        ),
+    ];
+    // Without a peer the second would be the first again.
+    let compared = if peer.is_ok() { 2 } else { 1 };
+    for (metric, field, how) in stores.into_iter().take(compared) {
+        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let peer = with_peer(&format!("{field}_{name}_ms"), how);
+            let value = quantile_ms(&mut storing, share);
+            figure(&format!("{metric} {name}"), value, peer, &durable)?;
+        }
     }
     Ok(())
+}
+
+/// Returns the median time that the disk takes to make something durable.
+fn flush_ms(folder: &Path) -> anyhow::Result<f64> {
+    let mut file = std::fs::File::create(folder.join("flush"))?;
+    let content = vec![1; 256 * 1024];
+    let mut samples = Vec::new();
+    for _ in 0..50 {
+        file.write_all(&content)?;
+        let begun = Instant::now();
+        file.sync_data()?;
+        samples.push(begun.elapsed());
+    }
+    Ok(quantile_ms(&mut samples, 0.5))
 }
 
 fn figure(metric: &str, value: f64, peer: Peer, conditions: &str) -> anyhow::Result<()> {
@@ -219,7 +251,7 @@ async fn peer(
     let mut command = programs.python.script(&programs.repository.join("scripts/peers/scoring.py"));
     command.arg("--rounds").arg(&file).args(["--repeat", &ROUNDS.to_string()]);
     command.arg("--tables").arg(programs.repository.join("tests/vectors/scoring/tables.json"));
-    command.arg("--store").arg(folder.join("weights.json"));
+    command.arg("--folder").arg(folder.join("peer"));
     let said = output_of(command).await?;
 
     let mut ours = EmaState::default();

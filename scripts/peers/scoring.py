@@ -5,9 +5,17 @@ Written after the recorded behaviour of the original (`tests/vectors/scoring`, a
 `tests/vectors/rounds/evaluate_round.json`), with the same numpy calls where the notes name them.
 The bench compares the averages with its own before it believes the times.
 
-  python scoring.py --rounds ROUNDS.json --tables tables.json --store weights.json --repeat 400
+  python scoring.py --rounds ROUNDS.json --tables tables.json --folder FOLDER --repeat 400
 
-ROUNDS.json: a list of {"closes": [...], "predictions": {hotkey: [...]}}. Prints one JSON object.
+ROUNDS.json: a list of {"closes": [...], "predictions": {hotkey: [...]}}. Prints one JSON object with
+the times of
+
+  score                    nothing is read or written
+  score_and_store          averages read and written, the request's record written
+  score_and_store_flushed  the same with a flush to disk, which the original does not do
+
+The original also reads and removes one file a miner and request. That is left out in its favour: the
+recordings do not show the files' format.
 """
 import argparse
 import json
@@ -80,31 +88,55 @@ def update_weights(stored, scores, importance):
 
 
 def evaluate_round(tables, closes, predictions, stored):
+    """Returns the averages after the round and the errors of its miners."""
     scores = {}
     for hotkey, values in predictions.items():
         if not np.isnan(values).any() and len(values) == len(closes):
             scores[hotkey] = score_response(values, closes)
     if not scores:
-        return stored
+        return stored, scores
     if np.var(list(scores.values())) == 0:
         weighed = [(hotkey, 1 / len(scores)) for hotkey in scores]
     else:
         scaled = simple_scale_scores(scores)
         ranking = sorted(scaled.items(), key=lambda item: item[1], reverse=True)
         weighed = weigh_miner_scores(ranking)
-    return update_weights(stored, weighed, geometric_mean_of_percentile(tables, closes))
+    return update_weights(stored, weighed, geometric_mean_of_percentile(tables, closes)), scores
 
 
-def load_weights(path):
-    if not os.path.exists(path):
-        return {}
-    with open(path) as file:
-        return json.load(file)
+class Storage:
+    """The original's files: the averages, and the record of the request."""
 
+    def __init__(self, folder, flushes):
+        self.folder = folder
+        self.flushes = flushes
+        os.makedirs(folder)
 
-def store_weights(path, weights):
-    with open(path, "w") as file:
-        json.dump(weights, file)
+    def path(self, name):
+        return os.path.join(self.folder, name + ".json")
+
+    def write(self, name, value):
+        with open(self.path(name), "w") as file:
+            file.write(json.dumps(value))
+            if self.flushes:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def read(self, name):
+        with open(self.path(name)) as file:
+            return json.loads(file.read())
+
+    def evaluate(self, tables, closes, predictions):
+        stored = self.read("weights") if os.path.exists(self.path("weights")) else {}
+        weights, scores = evaluate_round(tables, closes, predictions, stored)
+        self.write("weights", weights)
+        miners = [
+            {"miner_id": hotkey, "wins": 0, "win_value": 0, "unscaled_scores": [[0, scores[hotkey]]],
+             "win_scores": [[0, weights[hotkey]]]}
+            for hotkey in scores
+        ]
+        stream = {"stream_id": "BTCUSD-5m", "topic_id": 1, "request_uuid": "request-1", "miners": miners}
+        self.write("record", {"clients": [{"client_uuid": "client-1", "streams": [stream]}]})
 
 
 def percentiles(name, seconds):
@@ -116,7 +148,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", required=True)
     parser.add_argument("--tables", required=True)
-    parser.add_argument("--store", required=True)
+    parser.add_argument("--folder", required=True)
     parser.add_argument("--repeat", type=int, default=400)
     options = parser.parse_args()
     with open(options.tables) as file:
@@ -126,18 +158,27 @@ def main():
     # The original's feature source delivers single precision.
     rounds = [(np.array(one["closes"], dtype=np.float32), one["predictions"]) for one in rounds]
 
-    scoring, storing, weights, first = [], [], {}, None
-    for number in range(options.repeat):
-        closes, predictions = rounds[number % len(rounds)]
+    storages = {
+        "score_and_store": Storage(os.path.join(options.folder, "plain"), False),
+        "score_and_store_flushed": Storage(os.path.join(options.folder, "flushed"), True),
+    }
+    times = {name: [] for name in ["score", *storages]}
+    weights, first = {}, None
+    for repetition in range(options.repeat):
+        closes, predictions = rounds[repetition % len(rounds)]
         begun = time.perf_counter()
-        weights = evaluate_round(tables, closes, predictions, weights)
-        scoring.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
-        store_weights(options.store, evaluate_round(tables, closes, predictions, load_weights(options.store)))
-        storing.append(time.perf_counter() - begun)
-        if number + 1 == len(rounds):
+        weights, _ = evaluate_round(tables, closes, predictions, weights)
+        times["score"].append(time.perf_counter() - begun)
+        for name, storage in storages.items():
+            begun = time.perf_counter()
+            storage.evaluate(tables, closes, predictions)
+            times[name].append(time.perf_counter() - begun)
+        if repetition + 1 == len(rounds):
             first = dict(weights)
-    print(json.dumps({**percentiles("score", scoring), **percentiles("score_and_store", storing), "weights": first}))
+    result = {"weights": first}
+    for name, seconds in times.items():
+        result.update(percentiles(name, seconds))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -2,23 +2,26 @@
 //! that is started by hand.
 //!
 //! ```text
-//! network [--netuid 8] --validator //Alice --miner //Bob [--miner <SS58 address>]
+//! network [--netuid 8] --validator //Alice --miner //Bob [--miner <SS58 address>] [--peers 16]
 //! ```
 //! Registers the hotkeys given as development keys or SS58 addresses (validators with a permit),
-//! prints the addresses as one line of JSON, and runs until its input is closed or SIGTERM. The
-//! candles are those of the embedded recording, moved in time so that a week of them is still to
-//! come.
+//! starts and publishes so many further miners that answer a flat forecast, prints the addresses as
+//! one line of JSON, and runs until its input is closed or SIGTERM. The candles are those of the
+//! embedded recording, moved in time so that a week of them is still to come.
 
 #![expect(clippy::print_stdout, reason = "the addresses are its output")]
 
 use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use forecastd_chain::Keypair;
+use forecastd_chain::{AxonEndpoint, Chain as _, ChainConfig, Keypair, Subtensor};
 use forecastd_core::{Candle, Clock, Hotkey, NetUid, Rao, Signer};
 use forecastd_devnet::chain::{self, DevChainConfig, GenesisNeuron};
 use forecastd_devnet::exchange::{self, SimExchangeConfig, recording};
+use forecastd_devnet::peers::{self, PeerHandle, PeerKind};
+use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -28,6 +31,10 @@ type Failure = Box<dyn Error + Send + Sync>;
 const BLOCK_TIME: Duration = Duration::from_millis(250);
 /// How much of the recording lies ahead of now.
 const AHEAD_MS: i64 = 7 * 24 * 3_600_000;
+/// The chain refuses exactly 127.0.0.1 as an axon's address.
+const AXON_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// The SDK's version that the peers publish.
+const AXON_VERSION: u32 = 10_005_000;
 const VALIDATOR_STAKE: Rao = Rao(10_000_000_000_000);
 const MINER_STAKE: Rao = Rao(1_000_000_000);
 
@@ -46,6 +53,7 @@ impl Clock for RealClock {
 struct Options {
     netuid: NetUid,
     neurons: Vec<GenesisNeuron>,
+    peers: Vec<Arc<Keypair>>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -61,9 +69,12 @@ async fn main() -> Result<(), Failure> {
     let chain = chain::spawn(DevChainConfig {
         block_time: BLOCK_TIME,
         genesis: options.neurons,
-        ..DevChainConfig::local(options.netuid, clock)
+        ..DevChainConfig::local(options.netuid, Arc::clone(&clock))
     })
     .await?;
+    let client = Subtensor::new(ChainConfig::new(vec![chain.ws_url().to_owned()], options.netuid))?;
+    let started = options.peers.iter().map(|key| start_peer(&client, key, &clock));
+    let peers = try_join_all(started).await?;
     let addresses = serde_json::json!({
         "chain": chain.ws_url(),
         "exchange_ws": exchange.ws_url,
@@ -73,19 +84,27 @@ async fn main() -> Result<(), Failure> {
     });
     println!("{addresses}");
     wait_for_end().await?;
+    drop(peers);
     chain.stop().await?;
     exchange.stop().await;
     Ok(())
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, Failure> {
-    let mut options = Options { netuid: NetUid(8), neurons: Vec::new() };
+    let mut options = Options { netuid: NetUid(8), neurons: Vec::new(), peers: Vec::new() };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         match word.as_str() {
             "--netuid" => options.netuid = NetUid(value.parse()?),
             "--validator" => options.neurons.push(neuron(&value, true)?),
             "--miner" => options.neurons.push(neuron(&value, false)?),
+            "--peers" => {
+                for number in 0..value.parse()? {
+                    let uri = format!("//Peer//{number}");
+                    options.neurons.push(neuron(&uri, false)?);
+                    options.peers.push(Arc::new(Keypair::from_uri(&uri)?));
+                }
+            }
             _ => return Err(format!("{word} is not an option").into()),
         }
     }
@@ -106,6 +125,25 @@ fn neuron(name: &str, is_validator: bool) -> Result<GenesisNeuron, Failure> {
         validator_permit: is_validator,
         balance: Rao(0),
     })
+}
+
+/// Starts a miner that answers at once, and publishes its axon.
+async fn start_peer(
+    chain: &Subtensor,
+    key: &Arc<Keypair>,
+    clock: &Arc<dyn Clock>,
+) -> Result<PeerHandle, Failure> {
+    let signer: Arc<dyn Signer> = Arc::clone(key) as _;
+    let kind = PeerKind::Late { delay: Duration::ZERO };
+    let peer = peers::spawn(kind, SocketAddr::new(AXON_IP, 0), signer, Arc::clone(clock)).await?;
+    let endpoint = AxonEndpoint {
+        ip: peer.address().ip(),
+        port: peer.address().port(),
+        protocol: 4,
+        version: AXON_VERSION,
+    };
+    chain.serve_axon(&key.chain_signer(), &endpoint).await?;
+    Ok(peer)
 }
 
 /// Moves the candles by whole intervals so that the last one closes at about `end_ms`.
