@@ -3,8 +3,9 @@
 //! ```text
 //! forecast_bench DATA.csv.gz CHECKPOINT_DIR
 //! ```
-//! Prints one JSON object a line: median and 95th percentile of 500 forecasts, growth of the
-//! resident memory by loading the model and by forecasting.
+//! Prints one JSON object a line: median, 95th and 99th percentile of 500 forecasts, time and growth
+//! of the resident memory by loading the model, and growth by forecasting. `scripts/bench forecast`
+//! reads them.
 #![expect(clippy::print_stdout, reason = "an example that reports to its user")]
 #![expect(
     clippy::disallowed_methods,
@@ -51,13 +52,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     times_ms.sort_by(f64::total_cmp);
     let at = |share: usize| times_ms[(FORECASTS - 1) * share / 100];
-    println!(r#"{{"bench":"forecast","metric":"p50","value":{:.4},"unit":"ms"}}"#, at(50));
-    println!(r#"{{"bench":"forecast","metric":"p95","value":{:.4},"unit":"ms"}}"#, at(95));
-    println!(r#"{{"bench":"model_load","metric":"time","value":{load_ms:.2},"unit":"ms"}}"#);
+    for share in [50, 95, 99] {
+        println!(r#"{{"metric":"p{share}","value":{:.4},"unit":"ms"}}"#, at(share));
+    }
+    println!(r#"{{"metric":"model load","value":{load_ms:.2},"unit":"ms"}}"#);
     if let (Some(before), Some(loaded), Some(after)) = (before_kib, loaded_kib, resident_kib()) {
         let (load, run) = (loaded.saturating_sub(before), after.saturating_sub(loaded));
-        println!(r#"{{"bench":"model_load","metric":"memory","value":{load},"unit":"KiB"}}"#);
-        println!(r#"{{"bench":"forecast","metric":"memory","value":{run},"unit":"KiB"}}"#);
+        println!(r#"{{"metric":"memory of the model","value":{load},"unit":"KiB"}}"#);
+        println!(r#"{{"metric":"memory of forecasting","value":{run},"unit":"KiB"}}"#);
     }
     Ok(())
 }
