@@ -46,6 +46,17 @@ impl MetagraphReader {
         let pause = match read {
             Ok(metagraph) => {
                 let before = self.node.boards.metagraph.load_full();
+                if let Some(before) = before.as_ref().filter(|view| view.block > metagraph.block) {
+                    // Another node of the chain, behind the one that was read before.
+                    warn!(
+                        actor = "metagraph",
+                        block = metagraph.block,
+                        known = before.block,
+                        "the chain's node lags, keeping the newer view"
+                    );
+                    ctx.run_later(FAILED_PAUSE, |_, ctx| ctx.notify(Read));
+                    return;
+                }
                 report_changes(before.as_deref(), &metagraph);
                 self.node.boards.update(|live| {
                     live.head_block = live.head_block.max(metagraph.block);

@@ -3,8 +3,9 @@
 //! Receives: [`ScoresUpdated`] from the evaluator (a hint), its own timer. Sends: nothing. Owns
 //! `WeightsRecord`s: each attempt with its outcome. Weights come from the stored EMA and are mapped
 //! to uids with the metagraph of the same moment; a uid whose owner changed since gets nothing of
-//! its predecessor's. Nothing scored means nothing set. After an unknown outcome the chain's
-//! `LastUpdate` is read before anything is sent again. On restart: looks at the chain first.
+//! its predecessor's. Nothing scored means nothing set. An attempt is on disk as unknown before it is
+//! sent; after an unknown outcome nothing is sent until the chain's `LastUpdate` has moved or the
+//! submission is dead. On restart: looks at the chain first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +114,8 @@ async fn look(node: Node, may_send: bool) -> Result<bool, ActorError> {
     let params = node.chain.params().await.step("reading the subnet's parameters")?;
     let metagraph = node.chain.metagraph().await.step("reading the metagraph")?;
     watch(&node, &metagraph, &params);
-    if !may_send {
+    let is_resolved = resolve(&node, &metagraph).await?;
+    if !may_send || !is_resolved {
         return Ok(false);
     }
     let weights = match decide(&node, &metagraph, &params)? {
@@ -124,41 +126,51 @@ async fn look(node: Node, may_send: bool) -> Result<bool, ActorError> {
         }
     };
     let version_key = node.settings.load().validator.version_key.max(params.weights_version_key);
+    let at_ms = node.market.now_ms();
+    let interrupted = WeightsOutcome::Unknown("the process ended while it was sent".to_owned());
+    write(&node, at_ms, metagraph.block, &weights, interrupted).await?;
     let sent = node.chain.set_weights(&node.key.chain_signer(), &weights, version_key).await;
     let (outcome, block) = match sent {
         Ok(submitted) => (WeightsOutcome::Set, submitted.block),
         Err(error @ ChainError::Unknown { .. }) => {
-            resolve(&node, &metagraph, &error.to_string()).await
+            (WeightsOutcome::Unknown(error.to_string()), metagraph.block)
         }
         Err(error) => (WeightsOutcome::Refused(error.to_string()), metagraph.block),
     };
-    record(&node, block, &weights, outcome).await?;
+    report(&node, block, weights.len(), &outcome);
+    write(&node, at_ms, block, &weights, outcome).await?;
     Ok(true)
 }
 
-/// After an unknown outcome: the chain itself says whether the weights arrived.
-async fn resolve(node: &Node, before: &Metagraph, error: &str) -> (WeightsOutcome, u64) {
-    let own = node.hotkey();
-    let updated = |metagraph: &Metagraph| metagraph.by_hotkey(&own).map_or(0, |n| n.last_update);
-    match node.chain.metagraph().await {
-        Ok(after) if updated(&after) > updated(before) => (WeightsOutcome::Set, updated(&after)),
-        Ok(after) => (WeightsOutcome::Refused(format!("not included: {error}")), after.block),
-        Err(_) => (WeightsOutcome::Unknown(error.to_owned()), before.block),
-    }
+/// Completes the record of an attempt with an unknown outcome: the chain's `LastUpdate` moves when
+/// the weights arrive, which may be until their mortality is over; after that they never will.
+/// False while it is not known; nothing is sent until then.
+async fn resolve(node: &Node, metagraph: &Metagraph) -> Result<bool, ActorError> {
+    let newest = node.store.last::<WeightsRecord>(&()).step("reading the weights")?;
+    let Some((at_ms, mut record)) = newest else { return Ok(true) };
+    let WeightsOutcome::Unknown(error) = &record.outcome else { return Ok(true) };
+    let updated = metagraph.by_hotkey(&node.hotkey()).map_or(0, |neuron| neuron.last_update);
+    let dead_after = record.block.saturating_add(node.chain.mortality_blocks());
+    record.outcome = if updated > record.block {
+        record.block = updated;
+        WeightsOutcome::Set
+    } else if metagraph.block > dead_after {
+        WeightsOutcome::Refused(format!("not included: {error}"))
+    } else {
+        return Ok(false);
+    };
+    info!(actor = "weights", outcome = ?record.outcome, block = record.block, "outcome is known");
+    let batch = Batch::new().put(&at_ms, &record).step("encoding the weights")?;
+    persist(node, batch).await.broken("storing the weights")?;
+    Ok(true)
 }
 
-async fn record(
-    node: &Node,
-    block: u64,
-    weights: &[(Uid, u16)],
-    outcome: WeightsOutcome,
-) -> Result<(), ActorError> {
-    let (name, detail) = match &outcome {
+fn report(node: &Node, block: u64, uids: usize, outcome: &WeightsOutcome) {
+    let (name, detail) = match outcome {
         WeightsOutcome::Set => ("set", String::new()),
         WeightsOutcome::Refused(reason) => ("refused", reason.clone()),
         WeightsOutcome::Unknown(reason) => ("unknown", reason.clone()),
     };
-    let uids = weights.len();
     if name == "set" {
         info!(actor = "weights", block, uids, "weights are on the chain");
         node.boards.update(|live| live.weights_block = Some(block));
@@ -166,7 +178,15 @@ async fn record(
         error!(actor = "weights", block, outcome = name, detail, "weights not set");
     }
     node.events.emit(Event::WeightsSet { block, uids, outcome: name, detail });
-    let at_ms = node.market.now_ms();
+}
+
+async fn write(
+    node: &Node,
+    at_ms: i64,
+    block: u64,
+    weights: &[(Uid, u16)],
+    outcome: WeightsOutcome,
+) -> Result<(), ActorError> {
     let record = WeightsRecord {
         at_ms,
         block,

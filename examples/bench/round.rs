@@ -12,17 +12,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use forecastd::{assemble, clock::SystemClock, config::Config};
+use forecastd_actors::drain::Drain;
 use forecastd_actors::events::EventSink;
 use forecastd_actors::ledger::{ScoredRound, clear_hot, hot_answers};
-use forecastd_actors::node::{Node, Role};
+use forecastd_actors::node::Node;
 use forecastd_chain::{ChainConfig, Keypair, Subtensor};
 use forecastd_core::{
-    Clock, EmaState, Hotkey, NetUid, RoundInput, ScoringConfig, Signer as _, StreamSpec, Uid,
-    score_round,
+    Clock, EmaState, Hotkey, NetUid, Role, RoundInput, RoundState, ScoringConfig, Signer as _,
+    StreamSpec, Uid, score_round,
 };
-use forecastd_store::{
-    AnswerRecord, AskedMiner, Batch, Identity, RoundRecord, RoundState, Store, StoreConfig,
-};
+use forecastd_store::{AnswerRecord, AskedMiner, Batch, Identity, RoundRecord, Store, StoreConfig};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -127,7 +126,7 @@ fn node(folder: &Path) -> anyhow::Result<Node> {
         network: "bench".to_owned(),
         netuid: NETUID,
         hotkey: key.hotkey(),
-        role: forecastd_store::Role::Validator,
+        role: Role::Validator,
     };
     let store = Store::open(StoreConfig::new(folder.join("store"), identity))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -146,6 +145,7 @@ fn node(folder: &Path) -> anyhow::Result<Node> {
         vitals: Arc::default(),
         events: EventSink::new(clock, name),
         faults: Arc::default(),
+        drain: Drain::default(),
     })
 }
 

@@ -34,7 +34,7 @@ pub(super) fn plan(
         .newest_candle(&spec.id)
         .ok_or(ActorError::NotReady("no closed candle is known yet"))?;
     let own = node.hotkey();
-    let asked = metagraph
+    let asked: Vec<AskedMiner> = metagraph
         .neurons
         .iter()
         .filter(|neuron| neuron.axon.is_some() && neuron.hotkey != own)
@@ -46,6 +46,9 @@ pub(super) fn plan(
             refusal: None,
         })
         .collect();
+    if asked.is_empty() {
+        return Err(ActorError::NotReady("no miner of the subnet can be asked"));
+    }
     let settle = settings.validator.settle_delay;
     Ok(RoundRecord {
         round_id: uuid::Uuid::new_v4().to_string(),

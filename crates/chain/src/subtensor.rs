@@ -209,6 +209,10 @@ impl Subtensor {
 
 #[async_trait]
 impl Chain for Subtensor {
+    fn mortality_blocks(&self) -> u64 {
+        self.config().mortality_blocks
+    }
+
     async fn head(&self) -> Result<Head, ChainError> {
         let operation = "reading the head";
         self.read(operation, |connection| async move {

@@ -148,6 +148,9 @@ pub trait Chain: Send + Sync + fmt::Debug {
     /// [`ChainError`]; retry when [`ChainError::is_retryable`].
     async fn weights_of(&self, uid: Uid) -> Result<Vec<(Uid, u16)>, ChainError>;
 
+    /// Returns for how many blocks after its signing a transaction can be included.
+    fn mortality_blocks(&self) -> u64;
+
     /// Announces where this neuron answers.
     ///
     /// # Errors

@@ -69,9 +69,6 @@ pub enum VoidReason {
         /// How many are missing.
         count: usize,
     },
-    /// No miner was registered to ask.
-    #[error("no miner is registered")]
-    NoMiners,
     /// An operator gave the round up.
     #[error("given up by the operator")]
     Operator,

@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// Connections that are held open; the oldest one is dropped for a new one.
 const MAX_HELD: usize = 256;
+/// Pause after the system refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Silent {
@@ -52,7 +55,7 @@ async fn hold(listener: TcpListener) {
             Err(error) => {
                 tracing::debug!(%error, "silent peer cannot accept");
                 held.clear();
-                tokio::task::yield_now().await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
