@@ -4,9 +4,10 @@
 //! looks at the root actor's life sign, so that a slow chain or store never gets the process
 //! killed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::{Data, Json, Path, Query};
@@ -20,6 +21,8 @@ use crate::views;
 
 /// The root ticks each second; this much silence means that the tree's thread is stuck.
 const ROOT_SILENCE_MS: i64 = 10_000;
+/// Candle lengths after which the newest closed one is stale.
+const FRESH_CANDLES: i64 = 3;
 
 /// What the interface shows.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct AdminState {
     pub stopping: AtomicBool,
     /// Changed configuration files that were refused.
     pub reload_failures: AtomicU64,
+    /// Each condition as it was last seen, and since when, by name and subject.
+    pub seen: Mutex<BTreeMap<String, (bool, i64)>>,
 }
 
 /// One condition of readiness.
@@ -41,6 +46,8 @@ pub struct Check {
     pub name: &'static str,
     /// Whether it holds.
     pub ok: bool,
+    /// Since when, as far as anybody asked; ms since the epoch, real time.
+    pub since_ms: i64,
     /// More about it.
     pub detail: String,
 }
@@ -55,33 +62,42 @@ impl AdminState {
 
     /// Returns the conditions of readiness of the node's role.
     pub fn checks(&self) -> Vec<Check> {
-        let live = self.node.boards.live();
-        let settings = self.node.settings.load();
+        let node = &self.node;
+        let live = node.boards.live();
+        let is_running = !self.stopping.load(Ordering::Relaxed) && self.is_alive();
+        let chain = node.boards.metagraph.load().is_some();
+        let store = node.store.stats().suspended;
         let mut checks = vec![
-            Check {
-                name: "running",
-                ok: !self.stopping.load(Ordering::Relaxed) && self.is_alive(),
-                detail: String::new(),
-            },
-            Check {
-                name: "chain",
-                ok: self.node.boards.metagraph.load().is_some(),
-                detail: format!("head {}", live.head_block),
-            },
+            self.check("running", "", is_running, String::new()),
+            self.check("chain", "", chain, format!("head {}", live.head_block)),
+            self.check("store", "", store.is_none(), store.unwrap_or_default()),
         ];
-        for stream in &settings.streams {
-            let id = &stream.spec.id;
-            checks.push(Check {
-                name: "candles",
-                ok: live.newest_candle.contains_key(id),
-                detail: id.to_string(),
-            });
-            if self.node.role.is_miner() {
-                let known = self.node.boards.forecasts.load().contains_key(id);
-                checks.push(Check { name: "forecast", ok: known, detail: id.to_string() });
+        for stream in &node.settings.load().streams {
+            let spec = &stream.spec;
+            let newest = live.newest_candle.get(&spec.id);
+            let age_ms = newest.map(|candle| node.market.now_ms() - candle.close_time_ms);
+            let is_fresh = age_ms.is_some_and(|age| age < FRESH_CANDLES * spec.interval.as_ms());
+            let detail = match age_ms {
+                Some(age_ms) => format!("{}, newest closed {} s ago", spec.id, age_ms / 1_000),
+                None => format!("{}, none yet", spec.id),
+            };
+            checks.push(self.check("candles", &spec.id.0, is_fresh, detail));
+            if node.role.is_miner() {
+                let known = node.boards.forecasts.load().contains_key(&spec.id);
+                checks.push(self.check("forecast", &spec.id.0, known, spec.id.to_string()));
             }
         }
         checks
+    }
+
+    fn check(&self, name: &'static str, subject: &str, ok: bool, detail: String) -> Check {
+        let now_ms = self.node.real.now_ms();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = seen.entry(format!("{name} {subject}")).or_insert((ok, now_ms));
+        if last.0 != ok {
+            *last = (ok, now_ms);
+        }
+        Check { name, ok, since_ms: last.1, detail }
     }
 }
 

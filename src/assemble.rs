@@ -6,9 +6,8 @@ use forecastd_actors::settings::{
     MinerSettings, ModelSettings, Settings, StreamSettings, ValidatorSettings,
 };
 use forecastd_actors::vitals::RestartPolicy;
-use forecastd_core::settings::{Compatibility, NewMinerStart, ScoringConfig, WeightConfig};
+use forecastd_core::{ScoringConfig, WeightConfig};
 use forecastd_exchange::FeedConfig;
-use forecastd_models::ModelKind;
 
 use crate::config::{self, Config};
 
@@ -57,20 +56,10 @@ fn stream(config: &Config, stream: &config::StreamConfig) -> StreamSettings {
 fn model(model: &config::ModelConfig) -> ModelSettings {
     ModelSettings {
         name: model.name.clone(),
-        kind: model_kind(model.kind),
+        kind: model.kind,
         checkpoint: model.checkpoint.clone(),
         workers: model.workers,
         deadline: model.deadline,
-    }
-}
-
-/// Returns the model crate's kind of a configured kind.
-pub const fn model_kind(kind: config::ModelKind) -> ModelKind {
-    match kind {
-        config::ModelKind::Burn => ModelKind::Burn,
-        config::ModelKind::Last => ModelKind::Last,
-        config::ModelKind::Drift => ModelKind::Drift,
-        config::ModelKind::Ema => ModelKind::Ema,
     }
 }
 
@@ -88,10 +77,7 @@ fn miner(config: &Config) -> MinerSettings {
 
 fn validator(config: &Config) -> ValidatorSettings {
     let validator = &config.validator;
-    let compatibility = match validator.scoring.compatibility {
-        config::Compatibility::Standard => Compatibility::Standard,
-        config::Compatibility::Seed => Compatibility::Seed,
-    };
+    let compatibility = validator.scoring.compatibility;
     ValidatorSettings {
         query_timeout: validator.query_timeout,
         query_timeout_floor: validator.query_timeout_floor,
@@ -104,10 +90,7 @@ fn validator(config: &Config) -> ValidatorSettings {
         scoring: ScoringConfig {
             compatibility,
             ema_length: validator.scoring.ema_length,
-            new_miner_start: match validator.scoring.new_miner_start {
-                config::NewMinerStart::Zero => NewMinerStart::Zero,
-                config::NewMinerStart::Average => NewMinerStart::Average,
-            },
+            new_miner_start: validator.scoring.new_miner_start,
         },
         weights: WeightConfig {
             compatibility,

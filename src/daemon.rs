@@ -6,8 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -125,6 +125,7 @@ impl Daemon {
             started_ms: environment.real.now_ms(),
             stopping: AtomicBool::new(false),
             reload_failures: AtomicU64::new(0),
+            seen: Mutex::default(),
         });
         let axon = if environment.role.is_miner() {
             Some(failed(Exit::Config, start_axon(&config, &node).await)?)

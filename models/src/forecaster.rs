@@ -1,5 +1,6 @@
 //! Models by configuration: a kind, a name and, for the network, a checkpoint directory.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,24 @@ pub enum ModelKind {
     Ema,
     /// The recurrent network of a checkpoint.
     Burn,
+}
+
+impl ModelKind {
+    /// Returns the name in the configuration and in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Drift => "drift",
+            Self::Ema => "ema",
+            Self::Burn => "burn",
+        }
+    }
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A model of the configuration.

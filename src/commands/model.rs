@@ -11,7 +11,6 @@ use forecastd_models::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::assemble;
 use crate::cli::{ModelBacktestArgs, ModelListArgs, ModelTrainArgs};
 use crate::config::Config;
 use crate::exit::Exit;
@@ -191,7 +190,7 @@ fn model_spec(config: &Config, stream: &str, name: &str) -> anyhow::Result<Model
     if let Some(model) = config.models_of(stream).find(|model| model.name == name) {
         return Ok(ModelSpec {
             name: name.to_owned(),
-            kind: assemble::model_kind(model.kind),
+            kind: model.kind,
             checkpoint: model.checkpoint.clone(),
         });
     }

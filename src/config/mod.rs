@@ -29,10 +29,9 @@ pub use diff::{Change, ConfigDiff, ReloadClass, diff};
 pub use error::{ConfigError, ConfigErrors};
 pub use reader::{ENV_PREFIX, Reader};
 pub use sections::{
-    Compatibility, DevConfig, DevMiner, HttpConfig, LogConfig, LogFormat, LogLevel, MinerConfig,
-    ModelConfig, ModelKind, Network, NetworkConfig, NewMinerStart, ReloadConfig, SourceExchange,
-    StoreConfig, StreamConfig, SupervisionConfig, ValidatorConfig, ValidatorScoring,
-    ValidatorWeights, WalletConfig,
+    DevConfig, DevMiner, HttpConfig, LogConfig, LogFormat, LogLevel, MinerConfig, ModelConfig,
+    Network, NetworkConfig, ReloadConfig, SourceExchange, StoreConfig, StreamConfig,
+    SupervisionConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights, WalletConfig,
 };
 pub use text::{ByteSize, UtcTime};
 pub use value::Secret;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use forecastd_core::Role;
+use forecastd_models::ModelKind;
 
 use super::Config;
 use super::reader::Reader;
-use super::sections::{ModelKind, Network, SourceExchange};
+use super::sections::{Network, SourceExchange};
 use super::text::format_duration;
 
 /// Candle lengths that Binance has, ms.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use forecastd_core::{Interval, Rao, Role};
+use forecastd_core::{Compatibility, Interval, Rao, Role};
 use toml_edit::Document;
 
 use super::section::{Part as _, Section};

@@ -416,4 +416,25 @@ macro_rules! choices {
     };
 }
 
+/// Makes a choice of another crate readable: each variant with the text that the file holds.
+macro_rules! readable {
+    ($name:ty, $expected:literal { $( $variant:ident = $text:literal, )+ }) => {
+        impl $crate::config::value::Value for $name {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(value: &toml_edit::Value, _: &$crate::config::value::Rule) -> Option<Self> {
+                match value.as_str()? {
+                    $( $text => Some(Self::$variant), )+
+                    _ => None,
+                }
+            }
+
+            fn literal(&self) -> String {
+                $crate::config::value::quote(match self { $( Self::$variant => $text, )+ })
+            }
+        }
+    };
+}
+
 pub(super) use choices;
+pub(super) use readable;

@@ -6,8 +6,9 @@ use forecastd_core::NetUid;
 
 use crate::error::ChainError;
 
-/// Blocks for which an extrinsic stays valid, as the SDKs choose it.
-pub const DEFAULT_MORTALITY_BLOCKS: u64 = 128;
+/// Blocks for which an extrinsic stays valid. The SDKs choose 128, 26 minutes; after an unknown
+/// outcome nothing is sent until these have passed, and a uid may have another owner by then.
+pub const DEFAULT_MORTALITY_BLOCKS: u64 = 32;
 const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Five blocks of 12 s: a pool that has not placed the extrinsic by then has likely dropped it.
 const DEFAULT_INCLUSION_TIMEOUT: Duration = Duration::from_mins(1);

@@ -55,7 +55,7 @@ pub enum VoidReason {
     #[error("no miner revealed a usable forecast")]
     NoReveals,
     /// The daemon was down while the round had to ask.
-    #[error("the daemon did not run while the round had to ask")]
+    #[error("the time to ask had passed")]
     Missed,
     /// The realised closes could not be had before the limit.
     #[error("no realised closes {waited_hours} hours after the round was due")]

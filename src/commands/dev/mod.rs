@@ -148,7 +148,11 @@ impl Session {
                         return (false, Exit::Internal);
                     }
                 },
-                () = watcher.changed(), if is_watched => self.reload().await,
+                () = watcher.changed(), if is_watched => {
+                    self.reload().await;
+                    let pace = &self.base.reload;
+                    watcher.set_pace(pace.poll, pace.debounce);
+                },
                 _ = board.tick(), if !self.json => self.print_board(),
             }
         }

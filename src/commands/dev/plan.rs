@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use forecastd_chain::Keypair;
 use forecastd_core::Role;
+use forecastd_models::ModelKind;
 
-use crate::config::{ByteSize, Config, DevMiner, ModelConfig, ModelKind, Network, Secret};
+use crate::config::{ByteSize, Config, DevMiner, ModelConfig, Network, Secret};
 
 /// Where the embedded miners listen. The chain refuses exactly 127.0.0.1 as an axon's address, as
 /// the real one does, so they use its neighbour on the same loopback network.

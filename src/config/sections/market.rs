@@ -4,31 +4,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use forecastd_core::{Interval, StreamId, StreamSpec};
+use forecastd_models::ModelKind;
 
 use crate::config::diff::ReloadClass::{self, Part, Start};
 use crate::config::section::{Entry, section};
 use crate::config::value::Rule::{Any, Int, Name, Span, Url};
-use crate::config::value::choices;
+use crate::config::value::{choices, readable};
+
+readable!(ModelKind, "one of burn, last, drift, ema" {
+    Burn = "burn",
+    Last = "last",
+    Drift = "drift",
+    Ema = "ema",
+});
 
 choices! {
     /// Where a stream's candles come from.
     SourceExchange, "one of binance" {
         /// Binance spot.
         Binance = "binance",
-    }
-}
-
-choices! {
-    /// What computes a forecast.
-    ModelKind, "one of burn, last, drift, ema" {
-        /// A trained checkpoint.
-        Burn = "burn",
-        /// The last close, repeated.
-        Last = "last",
-        /// The last closes' mean change, continued.
-        Drift = "drift",
-        /// The moving average of the closes, repeated.
-        Ema = "ema",
     }
 }
 

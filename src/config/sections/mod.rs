@@ -8,12 +8,10 @@ mod network;
 mod process;
 mod roles;
 
-pub use market::{ModelConfig, ModelKind, SourceExchange, StreamConfig};
+pub use market::{ModelConfig, SourceExchange, StreamConfig};
 pub use network::{Network, NetworkConfig, WalletConfig};
 pub use process::{
     DevConfig, DevMiner, HttpConfig, LogConfig, LogFormat, LogLevel, ReloadConfig, StoreConfig,
     SupervisionConfig,
 };
-pub use roles::{
-    Compatibility, MinerConfig, NewMinerStart, ValidatorConfig, ValidatorScoring, ValidatorWeights,
-};
+pub use roles::{MinerConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights};

@@ -85,7 +85,7 @@ section! {
         /// Longest wait for one answer of a node.
         call_timeout: Duration = "20s", Span("1s", "5m"), "", Start;
         /// Blocks for which a signed transaction stays valid; a power of two.
-        mortality_blocks: u64 = 128, Int(4, 65536), "blocks", Start;
+        mortality_blocks: u64 = 32, Int(4, 65536), "blocks", Start;
         /// How often the metagraph (hotkeys, stakes, permits, addresses) is read.
         metagraph_every: Duration = "10m", Span("10s", "1d"), "market time", Part("metagraph");
     }

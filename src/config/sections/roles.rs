@@ -3,33 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use forecastd_core::{Hotkey, Rao};
+use forecastd_core::{Compatibility, Hotkey, NewMinerStart, Rao};
 
 use crate::config::diff::ReloadClass::{Live, Part, Start};
 use crate::config::section::section;
 use crate::config::text::ByteSize;
 use crate::config::value::Rule::{Any, Float, Int, Size, Span};
-use crate::config::value::choices;
+use crate::config::value::readable;
 
-choices! {
-    /// Which behaviour the scoring shows.
-    Compatibility, "one of standard, seed" {
-        /// Corrected behaviour.
-        Standard = "standard",
-        /// The original subnet's results, its known faults included.
-        Seed = "seed",
-    }
-}
-
-choices! {
-    /// Where the moving average of a hotkey begins that was never scored.
-    NewMinerStart, "one of zero, average" {
-        /// At zero: standing has to be earned, and registering anew gains nothing.
-        Zero = "zero",
-        /// At the plain average of the known miners, as in the original subnet.
-        Average = "average",
-    }
-}
+readable!(Compatibility, "one of standard, seed" { Standard = "standard", Seed = "seed", });
+readable!(NewMinerStart, "one of zero, average" { Zero = "zero", Average = "average", });
 
 section! {
     /// The miner: its public server (axon) and who may ask it.
