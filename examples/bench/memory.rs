@@ -1,5 +1,6 @@
 //! Resident memory of one validator and one miner after their first round.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,16 +31,8 @@ pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
     miner.until_ready(miner_node.http).await?;
     let mut validator = validator_node.start(programs)?;
     validator.until_ready(validator_node.http).await?;
-    let begun = Instant::now();
-    loop {
-        let (_, rounds) = get(validator_node.http, "/api/v1/rounds").await?;
-        if is_round_asked(&rounds)? {
-            break;
-        }
-        anyhow::ensure!(begun.elapsed() < ROUND_LIMIT, "no round was asked, the last are {rounds}");
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    let detail = format!("after its first round, {} miners asked", PEERS + 1);
+    let (asked, answered) = first_round(validator_node.http).await?;
+    let detail = format!("after its first round, {asked} miners asked, {answered} accepted");
     let published = "published for the original: 90 MB without torch, 575 MB with it";
     let peer_reason = Err("no Python validator was run".to_owned());
     print("validator", validator.memory()?, &peer_reason, &detail)?;
@@ -50,11 +43,20 @@ pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
     network.stop().await
 }
 
-/// Tells whether a round's values are there.
-fn is_round_asked(rounds: &str) -> anyhow::Result<bool> {
-    let rounds: Value = serde_json::from_str(rounds).context("reading the rounds")?;
-    let rows = rounds.as_array().context("the rounds are no list")?;
-    Ok(rows.iter().any(|row| row["state"] == "pending"))
+/// Waits for the first round's values and returns how many miners were asked and accepted.
+async fn first_round(http: SocketAddr) -> anyhow::Result<(u64, u64)> {
+    let begun = Instant::now();
+    loop {
+        let (_, body) = get(http, "/api/v1/rounds").await?;
+        let rounds: Value = serde_json::from_str(&body).context("reading the rounds")?;
+        let rows = rounds.as_array().context("the rounds are no list")?;
+        if let Some(row) = rows.iter().find(|row| row["state"] == "pending") {
+            let count = |name: &str| row[name].as_u64().with_context(|| format!("no {name}"));
+            return Ok((count("asked")?, count("answered")?));
+        }
+        anyhow::ensure!(begun.elapsed() < ROUND_LIMIT, "no round was asked, the last are {body}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Returns the memory of the Python axon after a commit and a reveal.

@@ -81,6 +81,16 @@ async fn whole_miner(programs: &Programs) -> anyhow::Result<()> {
         let peer = Err("the original keeps nothing on disk".to_owned());
         print(&format!("miner {synapse}"), &load, &peer, detail)?;
     }
+    Figure {
+        bench: BENCH,
+        metric: "miner peak memory after the load",
+        value: process.memory()?.peak,
+        unit: "MB",
+        better: Better::Less,
+        peer: Peer::Missing("the memory bench has one".to_owned()),
+        conditions: "whole miner, after both runs above, default cache sizes".to_owned(),
+    }
+    .print()?;
     process.stop().await?;
     network.stop().await
 }

@@ -34,14 +34,14 @@ pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
     let mut first = node.start(programs)?;
     let created = first.until_ready(node.http).await?;
     first.stop().await?;
-    figure("first start to ready", "p50", vec![created], 0.5, peer.clone(), 1)?;
+    figure("first start to ready", vec![created], 0.5, peer.clone(), 1)?;
     for (end, is_killed) in [("stop", false), ("kill -9", true)] {
         let starts = starts(programs, &node, is_killed).await?;
-        let listening = format!("start to axon listening after {end}");
+        let listening = format!("start to axon listening after {end} p50");
         let ready = format!("start to ready after {end}");
-        figure(&listening, "p50", starts.listening, 0.5, peer.clone(), STARTS)?;
-        figure(&ready, "p50", starts.ready.clone(), 0.5, peer.clone(), STARTS)?;
-        figure(&ready, "greatest", starts.ready, 1.0, peer.clone(), STARTS)?;
+        figure(&listening, starts.listening, 0.5, peer.clone(), STARTS)?;
+        figure(&format!("{ready} p50"), starts.ready.clone(), 0.5, peer.clone(), STARTS)?;
+        figure(&format!("{ready} greatest"), starts.ready, 1.0, peer.clone(), STARTS)?;
     }
     network.stop().await
 }
@@ -80,8 +80,7 @@ async fn peer_starts(programs: &Programs) -> anyhow::Result<(String, f64)> {
 }
 
 fn figure(
-    what: &str,
-    statistic: &str,
+    metric: &str,
     mut samples: Vec<Duration>,
     share: f64,
     peer: Peer,
@@ -89,13 +88,13 @@ fn figure(
 ) -> anyhow::Result<()> {
     Figure {
         bench: BENCH,
-        metric: &format!("{what} {statistic}"),
+        metric,
         value: quantile_ms(&mut samples, share),
         unit: "ms",
         better: Better::Less,
         peer,
         conditions: format!(
-            "forecastd run miner with the trained model, {count} starts, development chain and \
+            "forecastd run miner with the trained model; samples: {count}; development chain and \
              simulated exchange on loopback; ready: /readyz is 200 (chain read, candles there, \
              forecast made)"
         ),
