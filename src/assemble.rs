@@ -72,6 +72,7 @@ fn miner(config: &Config) -> MinerSettings {
         deny: miner.deny.clone(),
         fresh_wait: miner.fresh_wait,
         max_age_candles: miner.max_age_candles,
+        max_questions: miner.max_questions,
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use forecastd_core::realised::{Realised, fill_from_past, realised_closes};
 use forecastd_core::{Candle, StreamId, StreamSpec};
 use forecastd_exchange::{BinanceRest, CandleSource};
 use forecastd_models::ModelInput;
@@ -68,25 +69,6 @@ pub struct RealisedRequest {
     pub stream: StreamId,
     /// The round's slot.
     pub start_ms: i64,
-}
-
-/// The answer to [`RealisedRequest`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Realised {
-    /// Settled: the candle after the last needed one exists.
-    Settled {
-        /// Closes of the horizon, oldest first.
-        closes: Vec<f64>,
-        /// How many of them had to be filled from the past.
-        filled: usize,
-    },
-    /// The candle after the last needed one does not exist yet.
-    NotYet,
-    /// Too many candles do not exist at the exchange.
-    Missing {
-        /// How many.
-        count: usize,
-    },
 }
 
 #[derive(Message)]
@@ -193,7 +175,7 @@ async fn load_history(node: &Node, settings: &StreamSettings) -> Result<Vec<Cand
     let span_ms = spec.interval.as_ms() * i64::try_from(spec.lookback + 1).unwrap_or(i64::MAX);
     let from_ms = to_ms - span_ms;
     let found = complete(node, settings, from_ms, to_ms).await?;
-    let (filled, holes) = fill_from_past(spec, &found, from_ms, to_ms);
+    let (filled, holes) = fill_from_past(spec.interval, &found, from_ms, to_ms);
     if holes > 0 {
         let (stream, backfilled) = (spec.id.clone(), false);
         node.events.emit(Event::Gap { stream, from_ms, to_ms, backfilled });
@@ -263,48 +245,6 @@ async fn write_candles(
     Ok(())
 }
 
-/// Returns one candle for each step from the first known one on, holes filled flat from the past,
-/// and the number of holes.
-fn fill_from_past(
-    spec: &StreamSpec,
-    found: &[Candle],
-    from_ms: i64,
-    to_ms: i64,
-) -> (Vec<Candle>, usize) {
-    let known: BTreeMap<i64, &Candle> = found.iter().map(|c| (c.open_time_ms, c)).collect();
-    let mut filled: Vec<Candle> = Vec::with_capacity(found.len());
-    let mut holes = 0;
-    let mut at_ms = spec.interval.ceil(from_ms);
-    while at_ms < to_ms {
-        if let Some(candle) = known.get(&at_ms) {
-            filled.push(**candle);
-        } else if let Some(previous) = filled.last() {
-            holes += 1;
-            filled.push(previous.flat_after(at_ms));
-        }
-        at_ms += spec.interval.as_ms();
-    }
-    (filled, holes)
-}
-
-/// Decides what the candles `found` of the horizon and its witness say.
-fn realised(spec: &StreamSpec, found: &[Candle], start_ms: i64, max_missing: usize) -> Realised {
-    let witness_ms = spec.end_ms(start_ms);
-    if !found.iter().any(|candle| candle.open_time_ms >= witness_ms) {
-        return Realised::NotYet;
-    }
-    // One candle before the horizon, so that a hole at its first step has a past.
-    let before_ms = start_ms - spec.interval.as_ms();
-    let (filled, _) = fill_from_past(spec, found, before_ms, witness_ms);
-    let horizon: Vec<&Candle> = filled.iter().filter(|c| c.open_time_ms >= start_ms).collect();
-    let real = found.iter().filter(|c| (start_ms..witness_ms).contains(&c.open_time_ms)).count();
-    let missing = spec.horizon.saturating_sub(real);
-    if horizon.len() != spec.horizon || missing > max_missing {
-        return Realised::Missing { count: missing };
-    }
-    Realised::Settled { closes: horizon.iter().map(|c| c.close).collect(), filled: missing }
-}
-
 impl Actor for Candles {
     type Context = Context<Self>;
 
@@ -371,7 +311,8 @@ impl Candles {
             {
                 let (from_ms, to_ms) = (newest_known, first.open_time_ms);
                 let found = complete(&node, &settings, from_ms, to_ms).await?;
-                let (filled, holes) = fill_from_past(&settings.spec, &found, from_ms, to_ms);
+                let (filled, holes) =
+                    fill_from_past(settings.spec.interval, &found, from_ms, to_ms);
                 let stream = settings.spec.id.clone();
                 let backfilled = holes == 0;
                 node.events.emit(Event::Gap { stream, from_ms, to_ms, backfilled });
@@ -419,7 +360,7 @@ impl Handler<RealisedRequest> for Candles {
             }
             let found = complete(&node, &settings, from_ms, to_ms).await?;
             let max_missing = node.settings.load().validator.max_missing_candles;
-            Ok(realised(spec, &found, message.start_ms, max_missing))
+            Ok(realised_closes(spec, &found, message.start_ms, max_missing))
         };
         guard::run_async(self, "answering realised closes", work, |_, _, answer| Ok(answer))
     }

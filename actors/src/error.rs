@@ -30,6 +30,12 @@ pub enum ActorError {
     /// The request cannot be answered now; try again later.
     #[error("not ready: {0}")]
     NotReady(&'static str),
+    /// The caller asks more often than it may.
+    #[error("too many questions: at most {limit} an hour")]
+    TooMany {
+        /// How many it may ask.
+        limit: u32,
+    },
     /// Nobody handles the message: the actor is not part of this tree or not started yet.
     #[error("no actor handles {0} now")]
     NoRecipient(&'static str),

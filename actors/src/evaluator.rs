@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use forecastd_core::realised::Realised;
 use forecastd_core::{RoundEvent, RoundState, StreamSpec, VoidReason};
 use forecastd_store::{Batch, ResultRecord, RoundRecord, StoreError};
 use tracing::{info, warn};
 
-use crate::candles::{Realised, RealisedRequest};
+use crate::candles::RealisedRequest;
 use crate::error::{ActorError, StepContext};
 use crate::events::Event;
 use crate::guard;

@@ -95,8 +95,13 @@ fn position(store: &Store, stream: &StreamId) -> Result<Position, ActorError> {
     Ok(Position { sequence, previous_slot_ms, ema })
 }
 
-/// Returns the slot of the result with this sequence, looking from the newest back.
+/// Returns the slot of the result with this sequence: that of the newest history entry, unless its
+/// retention is over or a clock was set back; then results are looked through from the newest back.
 fn slot_of(store: &Store, stream: &StreamId, sequence: u64) -> Result<i64, ActorError> {
+    let newest = store.last::<EmaHistoryRecord>(stream).broken("reading past averages")?;
+    if let Some(((_, slot_ms), _)) = newest.filter(|(_, history)| history.sequence == sequence) {
+        return Ok(slot_ms);
+    }
     let range = (stream.clone(), i64::MIN)..(stream.clone(), i64::MAX);
     for row in store.scan::<ResultRecord>(range).rev() {
         let ((_, slot_ms), record) = row.broken("reading results")?;

@@ -27,6 +27,7 @@ pub mod metagraph;
 pub mod node;
 mod persist;
 pub mod query;
+mod quota;
 pub mod responder;
 pub mod settings;
 pub mod supervisor;

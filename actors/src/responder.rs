@@ -3,7 +3,8 @@
 //! Receives: [`Freeze`] and [`Reveal`] from the HTTP workers through the [`Desk`], bounded by the
 //! mailbox and a deadline. Sends: nothing. Owns `FrozenRecord`s: a commitment is on disk before it
 //! is answered, so the values that fit it can be revealed after a crash, and a validator that asks
-//! twice gets the same. Keeps no state in memory; a restart changes nothing.
+//! twice gets the same. A hotkey may ask so many new questions an hour and no more. In memory are
+//! only these counts; a restart begins them anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::error::{ActorError, StepContext};
 use crate::events::Event;
 use crate::guard;
 use crate::node::Node;
+use crate::quota::Quota;
 use crate::vitals::Vitals;
 
 /// Queries that wait for this actor. A subnet has at most 64 validators with a permit on most
@@ -62,12 +64,25 @@ pub struct Reveal {
 pub struct Responder {
     node: Node,
     vitals: Arc<Vitals>,
+    quota: Quota,
 }
 
 impl Responder {
     /// Creates the actor.
-    pub const fn new(node: Node, vitals: Arc<Vitals>) -> Self {
-        Self { node, vitals }
+    pub fn new(node: Node, vitals: Arc<Vitals>) -> Self {
+        Self { node, vitals, quota: Quota::default() }
+    }
+
+    /// Counts a question that was not asked before.
+    fn admit(&mut self, message: &Freeze) -> Result<(), ActorError> {
+        let key = (message.validator, message.request.request_uuid.clone());
+        if self.node.store.get::<FrozenRecord>(&key).step("looking a question up")?.is_some() {
+            return Ok(());
+        }
+        let limit = self.node.settings.load().miner.max_questions;
+        let now_ms = self.node.market.now_ms();
+        let may_ask = self.quota.take(message.validator, now_ms, limit);
+        may_ask.then_some(()).ok_or(ActorError::TooMany { limit })
     }
 }
 
@@ -157,7 +172,10 @@ impl Supervised for Responder {
 impl Handler<Freeze> for Responder {
     type Result = ResponseActFuture<Self, Result<String, ActorError>>;
 
-    fn handle(&mut self, message: Freeze, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: Freeze, ctx: &mut Self::Context) -> Self::Result {
+        if let Err(error) = guard::run(self, ctx, "counting", |actor, _| actor.admit(&message)) {
+            return Box::pin(actix::fut::err(error));
+        }
         guard::run_async(self, "freezing", freeze(self.node.clone(), message), |_, _, answer| {
             Ok(answer)
         })
@@ -223,7 +241,10 @@ fn check_request(request: &ForecastRequest) -> Result<(), Refusal> {
 }
 
 fn refuse(error: &ActorError) -> Refusal {
-    Refusal::unavailable(error.to_string())
+    match error {
+        ActorError::TooMany { .. } => Refusal::new(429, error.to_string()),
+        _ => Refusal::unavailable(error.to_string()),
+    }
 }
 
 #[async_trait]

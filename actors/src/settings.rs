@@ -74,6 +74,8 @@ pub struct MinerSettings {
     pub deny: Vec<Hotkey>,
     /// How long a query waits for the forecast of the candle that has just closed, real time.
     pub fresh_wait: Duration,
+    /// Questions that one hotkey may ask in an hour of market time; each costs a record on disk.
+    pub max_questions: u32,
     /// Forecasts that are older than this many candles are not given out.
     pub max_age_candles: u32,
 }

@@ -122,6 +122,7 @@ kind = "last"
 [miner]
 listen = "{axon}"
 external = "{axon}"
+max_questions = 1000000
 [validator]
 allow_local_axons = true
 reveal_after = "10s"

@@ -175,9 +175,9 @@ async fn weights_are_signed_with_a_fresh_nonce_and_reported_with_their_block() {
     let extra = &extrinsic[101..extrinsic.len() - call.len()];
     let [era_low, era_high, nonce, tip, mode] = extra else { panic!("{extra:?}") };
     let era = u16::from_le_bytes([*era_low, *era_high]);
-    // Period 128 = 2^7 is written as 6; the phase is the finalised block's place in it.
-    assert_eq!(era & 0xf, 6);
-    assert_eq!(u32::from(era >> 4), (START - FINALITY_LAG) % 128);
+    // Period 32 = 2^5 is written as 4; the phase is the finalised block's place in it.
+    assert_eq!(era & 0xf, 4);
+    assert_eq!(u32::from(era >> 4), (START - FINALITY_LAG) % 32);
     assert_eq!((*nonce, *tip, *mode), (5 << 2, 0, 0));
     node.stop().await;
 }

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod indicators;
 pub mod numeric;
 pub mod postprocess;
+pub mod realised;
 pub mod role;
 pub mod rounds;
 pub mod scoring;

@@ -43,6 +43,8 @@ section! {
         deny: Vec<Hotkey> = [], Any, "", Live;
         /// How long a query waits for the forecast of the candle that has just closed.
         fresh_wait: Duration = "5s", Span("0s", "30s"), "", Live;
+        /// Questions of one hotkey that are answered in an hour; each is kept on disk.
+        max_questions: u32 = 120, Int(1, 1_000_000), "questions, market time", Live;
         /// A forecast older than this is not given out.
         max_age_candles: u32 = 3, Int(1, 100), "candles", Live;
     }
