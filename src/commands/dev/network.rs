@@ -18,7 +18,7 @@ use forecastd_wire::AxonTarget;
 use super::board::Names;
 use super::plan::{self, Member, Part, Simulators};
 use super::progress::{Progress, ProgressFile};
-use crate::clock::SystemClock;
+use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, DevMiner};
 use crate::daemon::{Daemon, Environment};
 
@@ -91,8 +91,9 @@ impl Network {
         check_span(base, &candles, &state, ends_ms)?;
 
         let real: Arc<dyn Clock> = Arc::new(SystemClock);
+        let steady: Arc<dyn Clock> = Arc::new(SteadyClock::start());
         let market: Arc<dyn Clock> =
-            Arc::new(ScaledClock::new(Arc::clone(&real), state.market_ms, options.speed));
+            Arc::new(ScaledClock::new(steady, state.market_ms, options.speed));
         let events = EventSink::new(Arc::clone(&market), "network".into());
         let members = plan::members(&base.dev.miners);
         let exchange = start_exchange(base, candles, &market).await?;
