@@ -211,8 +211,6 @@ impl Session {
                 Err(error) => return error!(%error, "configuration not applied"),
             };
             if let Some((_, daemon)) = self.network.daemons.get_mut(index) {
-                let mut config = config;
-                config.http.listen = daemon.config().http.listen;
                 let diff = config::diff(daemon.config(), &config);
                 if !diff.is_empty() {
                     daemon.reload(config, &diff).await;

@@ -121,6 +121,7 @@ impl Network {
                 Part::Validator => free_or_any(config.http.listen),
                 _ => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             };
+            config.miner.listen = axon_listen(&state, &member.name);
             let environment = Environment {
                 name: member.name.as_str().into(),
                 role,
@@ -147,8 +148,17 @@ impl Network {
         for member in &members {
             let Part::Hostile(kind) = member.part else { continue };
             let Some(kind) = peer_kind(kind, victim.as_ref(), &spy) else { continue };
-            hostile.push(start_peer(member, kind, base, &simulators, &real).await?);
+            let listen = axon_listen(&state, &member.name);
+            let peer = start_peer(member, kind, listen, base, &simulators, &real).await?;
+            state.axon_ports.insert(member.name.clone(), peer.address().port());
+            hostile.push(peer);
         }
+        for (member, daemon) in &daemons {
+            if let Some(address) = daemon.axon_address() {
+                state.axon_ports.insert(member.name.clone(), address.port());
+            }
+        }
+        progress.save(&state)?;
         let began_ms = state.began_ms;
         Ok(Self {
             daemons,
@@ -167,14 +177,21 @@ impl Network {
         })
     }
 
-    /// Returns the configuration of a member under another base configuration.
+    /// Returns the configuration of a member under another base configuration. Its listeners stay
+    /// what they are: they are the network's, not the file's.
     ///
     /// # Errors
     /// The checkpoints cannot be unpacked.
     pub fn config_of(&self, base: &Config, member: &Member) -> anyhow::Result<Config> {
         let data_dir = &self.options.data_dir;
         let checkpoints = crate::assets::checkpoints(data_dir)?;
-        Ok(plan::node_config(base, member, &self.simulators, data_dir, &checkpoints))
+        let mut config = plan::node_config(base, member, &self.simulators, data_dir, &checkpoints);
+        let running = self.daemons.iter().find(|(known, _)| known.name == member.name);
+        if let Some((_, daemon)) = running {
+            config.miner.listen = daemon.config().miner.listen;
+            config.http.listen = daemon.config().http.listen;
+        }
+        Ok(config)
     }
 
     /// Saves where the market clock stands.
@@ -223,6 +240,12 @@ fn free_or_any(wanted: SocketAddr) -> SocketAddr {
         // Another failure is explained where the listener is started.
         _ => wanted,
     }
+}
+
+/// Returns the address that a miner had before, or any port of it.
+fn axon_listen(state: &Progress, name: &str) -> SocketAddr {
+    let port = state.axon_ports.get(name).copied().unwrap_or(0);
+    free_or_any(SocketAddr::new(plan::AXON_IP, port))
 }
 
 fn candles(base: &Config) -> anyhow::Result<Vec<Candle>> {
@@ -323,13 +346,13 @@ fn peer_kind(
 async fn start_peer(
     member: &Member,
     kind: PeerKind,
+    listen: SocketAddr,
     base: &Config,
     simulators: &Simulators,
     real: &Arc<dyn Clock>,
 ) -> anyhow::Result<PeerHandle> {
     let key = Arc::new(member.key()?);
     let signer: Arc<dyn Signer> = Arc::clone(&key) as _;
-    let listen = SocketAddr::new(plan::AXON_IP, 0);
     let peer = peers::spawn(kind, listen, signer, Arc::clone(real))
         .await
         .with_context(|| format!("starting the miner {}", member.name))?;

@@ -1,5 +1,6 @@
 //! Where the market clock of an embedded network stands, kept on disk so that it can go on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -27,6 +28,10 @@ pub(super) struct Progress {
     pub exchange_ws: String,
     /// The simulated exchange's REST interface.
     pub exchange_rest: String,
+    /// The miners' ports by name. A continued network takes them again: its validator asks at once,
+    /// where the chain says, and new addresses take blocks to get there.
+    #[serde(default)]
+    pub axon_ports: BTreeMap<String, u16>,
 }
 
 /// Reads and writes the state.
@@ -75,7 +80,7 @@ impl ProgressFile {
 
 impl Progress {
     /// Creates the state of a network that begins at `began_ms`.
-    pub(super) const fn new(began_ms: i64) -> Self {
+    pub(super) fn new(began_ms: i64) -> Self {
         Self {
             version: VERSION,
             began_ms,
@@ -83,6 +88,7 @@ impl Progress {
             chain: String::new(),
             exchange_ws: String::new(),
             exchange_rest: String::new(),
+            axon_ports: BTreeMap::new(),
         }
     }
 }
