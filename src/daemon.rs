@@ -30,6 +30,7 @@ use crate::admin::{Admin, AdminState};
 use crate::assemble;
 use crate::config::{self, Config, ConfigDiff, ReloadClass};
 use crate::exit::Exit;
+use crate::streams;
 
 /// Version that is published with the axon: `major·10⁶ + minor·10³ + patch`.
 const AXON_VERSION: u32 = 10_005_000;
@@ -103,6 +104,8 @@ impl Daemon {
     /// [`StartError`] with the exit code of the failed step.
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         let store = open_store(&config, &environment).await?;
+        failed(Exit::Config, streams::check(&store, &config))?;
+        failed(Exit::Store, streams::note(&store, &config).await)?;
         let chain = failed(Exit::Config, chain(&config))?;
         let node = Node {
             name: Arc::clone(&environment.name),
@@ -128,13 +131,14 @@ impl Daemon {
             seen: Mutex::default(),
         });
         let axon = if environment.role.is_miner() {
-            Some(failed(Exit::Config, start_axon(&config, &node).await)?)
+            let bound = start_axon(&config, &node).await;
+            Some(bound.map_err(|error| StartError { exit: bind_exit(&error), error })?)
         } else {
             None
         };
         let admin = if environment.with_admin {
             let started = Admin::start(&config.http, Arc::clone(&state));
-            Some(failed(Exit::Config, started)?)
+            Some(started.map_err(|error| StartError { exit: bind_exit(&error), error })?)
         } else {
             None
         };
@@ -206,6 +210,7 @@ impl Daemon {
                 }
             }
         }
+        self.node.clear_alarm("configuration");
         let detail = applied.now.clone();
         self.node.events.emit(Event::Reload { generation, accepted: true, detail });
         applied
@@ -215,6 +220,7 @@ impl Daemon {
     pub fn reload_refused(&self, errors: Vec<String>) {
         self.state.reload_failures.fetch_add(1, Ordering::Relaxed);
         let generation = self.node.settings.load().generation;
+        self.node.raise_alarm("configuration", format!("refused: {}", errors.join("; ")));
         self.node.events.emit(Event::Reload { generation, accepted: false, detail: errors });
     }
 
@@ -229,7 +235,9 @@ impl Daemon {
     /// What failed. [`Daemon::is_running`] tells whether the old tree is back.
     pub async fn restart(&mut self, mut new: Config) -> anyhow::Result<Vec<String>> {
         let later = keep_process_keys(&self.config, &mut new);
+        streams::check(&self.node.store, &new)?;
         let chain = chain(&new)?;
+        streams::note(&self.node.store, &new).await?;
         self.rebind_axon(&new).await?;
         if let Some(tree) = self.tree.take() {
             tree.stop(TREE_STOP).await;
@@ -237,6 +245,7 @@ impl Daemon {
         let old = std::mem::replace(&mut self.config, new);
         let old_chain = std::mem::replace(&mut self.node.chain, chain);
         self.publish_settings();
+        self.node.clear_alarm("configuration");
         self.node.events.emit(Event::Restart {
             target: "tree".to_owned(),
             reason: "restart asked for".to_owned(),
@@ -303,10 +312,11 @@ impl Daemon {
         if let Some(admin) = self.admin.take() {
             admin.stop().await;
         }
-        self.node.store.close().await;
+        // Before the lock is given back: afterwards it may be a successor's.
         if let Err(error) = std::fs::remove_file(&self.address_file) {
             warn!(%error, path = %self.address_file.display(), "address file not removed");
         }
+        self.node.store.close().await;
         info!(node = %self.node.name, graceful, "stopped");
         graceful
     }
@@ -348,6 +358,15 @@ impl Daemon {
         write_atomically(&self.address_file, content.to_string().as_bytes())
             .with_context(|| format!("writing {}", self.address_file.display()))
     }
+}
+
+/// A port that somebody has may be free later; an address that cannot be bound is a wrong one.
+fn bind_exit(error: &anyhow::Error) -> Exit {
+    let is_taken = error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
+    });
+    if is_taken { Exit::InUse } else { Exit::Config }
 }
 
 /// The actor behind a reload class of the configuration.

@@ -5,7 +5,6 @@
 
 pub mod admin;
 pub mod assemble;
-#[cfg(feature = "devnet")]
 pub mod assets;
 pub mod cli;
 pub mod clock;
@@ -19,4 +18,5 @@ pub mod memory;
 pub mod output;
 pub mod reload;
 pub mod signals;
+pub mod streams;
 pub mod views;

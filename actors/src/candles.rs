@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use forecastd_core::realised::{Realised, fill_from_past, realised_closes};
 use forecastd_core::{Candle, StreamId, StreamSpec};
-use forecastd_exchange::{BinanceRest, CandleSource};
+use forecastd_exchange::{BinanceRest, CandleSource, ExchangeError};
 use forecastd_models::ModelInput;
 use forecastd_store::{Batch, CandleRecord, CandleState, Store};
 use tracing::{debug, info, warn};
@@ -34,6 +34,11 @@ const WRITE_CHUNK: usize = 500;
 const REST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the history is asked for again after a failure.
 const HISTORY_RETRY: Duration = Duration::from_secs(2);
+/// Candles after a horizon among which the witness of its settlement is looked for: a day of five
+/// minutes.
+const WITNESS_CANDLES: i64 = 288;
+/// Greatest pause before the history is asked for again.
+const HISTORY_RETRY_MAX: Duration = Duration::from_mins(1);
 /// Name of the source in records.
 const SOURCE: &str = "binance";
 
@@ -81,13 +86,17 @@ pub struct Candles {
     node: Node,
     vitals: Arc<Vitals>,
     windows: BTreeMap<StreamId, BTreeMap<i64, Candle>>,
+    /// Start of the last forecast that was asked for.
+    handed_over: BTreeMap<StreamId, i64>,
     resume_after: Duration,
 }
 
 impl Candles {
     /// Creates the actor; it loads its windows after its start.
     pub const fn new(node: Node, vitals: Arc<Vitals>) -> Self {
-        Self { node, vitals, windows: BTreeMap::new(), resume_after: Duration::ZERO }
+        let windows = BTreeMap::new();
+        let handed_over = BTreeMap::new();
+        Self { node, vitals, windows, handed_over, resume_after: Duration::ZERO }
     }
 
     fn stream(&self, id: &StreamId) -> Result<StreamSettings, ActorError> {
@@ -99,15 +108,11 @@ impl Candles {
     fn accept(&mut self, settings: &StreamSettings, candles: &[Candle]) {
         let spec = &settings.spec;
         let window = self.windows.entry(spec.id.clone()).or_default();
-        let newest_before = window.last_key_value().map(|(open_ms, _)| *open_ms);
         window.extend(candles.iter().map(|candle| (candle.open_time_ms, *candle)));
         while window.len() > spec.lookback {
             window.pop_first();
         }
         let Some((_, newest)) = window.last_key_value() else { return };
-        if newest_before.is_some_and(|before| before >= newest.open_time_ms) {
-            return;
-        }
         let close_time_ms = newest.close_time_ms(spec.interval);
         let board = NewestCandle { close_time_ms, close: newest.close };
         self.node.boards.update(|live| {
@@ -117,6 +122,10 @@ impl Candles {
             debug!(actor = "candles", stream = %spec.id, have = window.len(), "window not whole yet");
             return;
         };
+        // A late candle may complete a window, or change nothing about the newest one.
+        if self.handed_over.insert(spec.id.clone(), input.start_ms) == Some(input.start_ms) {
+            return;
+        }
         if self.node.role.is_miner()
             && let Err(error) = self.node.book.tell(WindowReady { input })
         {
@@ -129,12 +138,15 @@ impl Candles {
         for settings in &self.node.settings.load().streams {
             let (node, settings) = (self.node.clone(), settings.clone());
             let load = async move {
+                let mut pause = HISTORY_RETRY;
                 loop {
                     match load_history(&node, &settings).await {
                         Ok(candles) => return Ok((settings, candles)),
                         Err(error) => {
-                            warn!(actor = "candles", %error, "history not loaded, trying again");
-                            tokio::time::sleep(HISTORY_RETRY).await;
+                            let wait = asked_wait(&error).unwrap_or_default().max(pause);
+                            warn!(actor = "candles", %error, ?wait, "history not loaded yet");
+                            tokio::time::sleep(wait).await;
+                            pause = (pause * 2).min(HISTORY_RETRY_MAX);
                         }
                     }
                 }
@@ -146,6 +158,14 @@ impl Candles {
             });
         }
     }
+}
+
+/// Returns how long the exchange asked us to wait, as after a ban.
+fn asked_wait(error: &ActorError) -> Option<Duration> {
+    let (ActorError::Step { source, .. } | ActorError::Broken { source, .. }) = error else {
+        return None;
+    };
+    source.downcast_ref::<ExchangeError>()?.retry_after()
 }
 
 /// Returns the whole lookback window, or none while candles are missing in it.
@@ -257,6 +277,7 @@ impl Actor for Candles {
 impl Supervised for Candles {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.windows.clear();
+        self.handed_over.clear();
         self.resume_after = guard::restarted(self);
     }
 }
@@ -295,33 +316,43 @@ impl Candles {
                 let key = (settings.spec.id.clone(), candle.open_time_ms);
                 Ok(node.store.get::<CandleRecord>(&key).step("looking a candle up")?.is_some())
             };
-            let mut new = Vec::with_capacity(candles.len());
+            let (mut new, mut valid) = (Vec::new(), Vec::with_capacity(candles.len()));
             for candle in candles {
                 // The feed waits for an answer: refusing a wrong candle would stop all after it.
                 if let Err(error) = candle.validate(settings.spec.interval) {
                     warn!(actor = "candles", %error, "wrong candle left out");
-                } else if !known(&candle)? {
+                    continue;
+                }
+                if !known(&candle)? {
                     new.push(candle);
                 }
+                valid.push(candle);
             }
             write_candles(&node.store, &settings.spec, &new, state).await?;
             // A hole between the window and the newest candle: fetch it before anybody forecasts.
-            if let (Some(newest_known), Some(first)) = (newest_known, new.first())
+            if let (Some(newest_known), Some(first)) = (newest_known, valid.first())
                 && first.open_time_ms > newest_known + step_ms
             {
                 let (from_ms, to_ms) = (newest_known, first.open_time_ms);
-                let found = complete(&node, &settings, from_ms, to_ms).await?;
+                let found = match complete(&node, &settings, from_ms, to_ms).await {
+                    Ok(found) => found,
+                    // Going blind would be worse than a flat stretch that is said to be one.
+                    Err(error) => {
+                        warn!(actor = "candles", %error, from_ms, to_ms, "hole not fetched");
+                        read_range(&node.store, &settings.spec.id, from_ms, to_ms)?
+                    }
+                };
                 let (filled, holes) =
                     fill_from_past(settings.spec.interval, &found, from_ms, to_ms);
                 let stream = settings.spec.id.clone();
                 let backfilled = holes == 0;
                 node.events.emit(Event::Gap { stream, from_ms, to_ms, backfilled });
-                new.splice(0..0, filled.into_iter().filter(|c| c.open_time_ms > newest_known));
+                valid.splice(0..0, filled.into_iter().filter(|c| c.open_time_ms > newest_known));
             }
-            Ok((settings, new))
+            Ok((settings, valid))
         };
-        guard::run_async(self, "storing candles", work, |actor, _, (settings, new)| {
-            actor.accept(&settings, &new);
+        guard::run_async(self, "storing candles", work, |actor, _, (settings, valid)| {
+            actor.accept(&settings, &valid);
             Ok(())
         })
     }
@@ -354,10 +385,13 @@ impl Handler<RealisedRequest> for Candles {
             let spec = &settings.spec;
             let step_ms = spec.interval.as_ms();
             let from_ms = message.start_ms - step_ms;
-            let to_ms = spec.end_ms(message.start_ms) + step_ms;
-            if node.market.now_ms() < to_ms {
+            let end_ms = spec.end_ms(message.start_ms);
+            let now_ms = node.market.now_ms();
+            if now_ms < end_ms + step_ms {
                 return Ok(Realised::NotYet);
             }
+            // The very next candle may be missing too: any later one is as good a witness.
+            let to_ms = spec.interval.floor(now_ms).min(end_ms + WITNESS_CANDLES * step_ms);
             let found = complete(&node, &settings, from_ms, to_ms).await?;
             let max_missing = node.settings.load().validator.max_missing_candles;
             Ok(realised_closes(spec, &found, message.start_ms, max_missing))

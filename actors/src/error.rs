@@ -67,6 +67,20 @@ impl ActorError {
     }
 }
 
+/// Returns an error's text with all its causes, each once.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.ends_with(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Adds "what was tried" to any error.
 pub trait StepContext<T> {
     /// The actor goes on after this error.

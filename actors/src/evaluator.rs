@@ -33,6 +33,8 @@ use crate::weights::ScoresUpdated;
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// Least real pause between two looks.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
+/// Wait after the due time at which an operator must look, market time.
+const OVERDUE_MS: i64 = 1_800_000;
 /// Longest wait for the candle actor, which may have to ask an exchange.
 const REALISED_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -75,16 +77,29 @@ enum Settled {
 async fn settle_due(node: &Node, vitals: &Vitals) -> Result<(), ActorError> {
     let settings = node.settings.load_full();
     for stream in &settings.streams {
+        let about = format!("evaluation of {}", stream.spec.id);
         let due = due_rounds(node, &stream.spec)?;
+        if due.is_empty() {
+            node.clear_alarm(&about);
+        }
         for record in due {
             vitals.progress("settling a round", &*node.real);
             node.faults.strike(vitals.name());
             if node.drain.has_begun() {
                 return Ok(());
             }
+            let (round, due_at_ms) = (record.round_id.clone(), record.due_at_ms);
             match settle(node, stream, record).await? {
-                Settled::Done => {}
-                Settled::Waiting => break,
+                Settled::Done => node.clear_alarm(&about),
+                Settled::Waiting => {
+                    let waits_ms = node.market.now_ms().saturating_sub(due_at_ms);
+                    if waits_ms > OVERDUE_MS {
+                        let minutes = waits_ms / 60_000;
+                        let what = format!("round {round} is overdue for {minutes} min");
+                        node.raise_alarm(&about, what);
+                    }
+                    break;
+                }
             }
         }
     }
@@ -191,7 +206,7 @@ async fn score(
     });
     ledger::clear_hot(node, spec, &record).await?;
     if let Err(error) = node.book.tell(ScoresUpdated) {
-        // The weight setter looks at the EMA's sequence by itself as well.
+        // The weight setter looks by itself as well.
         warn!(actor = "evaluator", %error, "weight setter not told");
     }
     Ok(Settled::Done)

@@ -186,7 +186,10 @@ impl Event {
     /// Returns the actor that emits this kind of event.
     pub const fn actor(&self) -> &'static str {
         match self {
-            Self::Started { .. } | Self::Stopped { .. } | Self::Restart { .. } => "root",
+            Self::Started { .. }
+            | Self::Stopped { .. }
+            | Self::Restart { .. }
+            | Self::Alarm { .. } => "root",
             Self::Feed { .. } => "feed",
             Self::Gap { .. } => "candles",
             Self::Forecast { .. } => "forecaster",
@@ -196,7 +199,7 @@ impl Event {
             | Self::Refusal { .. }
             | Self::SlotsSkipped { .. } => "query",
             Self::RoundScored { .. } | Self::RoundVoid { .. } => "evaluator",
-            Self::WeightsSet { .. } | Self::Alarm { .. } => "weights",
+            Self::WeightsSet { .. } => "weights",
             Self::Reload { .. } => "config",
         }
     }

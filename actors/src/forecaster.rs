@@ -6,7 +6,9 @@
 //! one answers, and the last one is always the last close. On restart: pools are built anew.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -15,7 +17,7 @@ use forecastd_models::{ModelInput, ModelKind, ModelPool, ModelSpec, PoolConfig, 
 use forecastd_store::{Batch, ForecastRecord};
 use tracing::{info, warn};
 
-use crate::error::{ActorError, StepContext};
+use crate::error::{ActorError, StepContext, with_causes};
 use crate::events::Event;
 use crate::guard;
 use crate::node::Node;
@@ -26,6 +28,8 @@ use crate::vitals::Vitals;
 const MAILBOX: usize = 4;
 /// Forecasts that may wait for a worker of one model.
 const POOL_QUEUE: usize = 4;
+/// Failures of a model in a row after which an operator must look.
+const ALARM_FAILURES: u32 = 3;
 /// A forecast further than this factor from the last close is nonsense and is not sent.
 const NONSENSE_FACTOR: f64 = 2.0;
 
@@ -41,6 +45,29 @@ pub struct WindowReady {
 struct LoadedModel {
     settings: ModelSettings,
     pool: ModelPool,
+    /// Forecasts in a row that it did not give.
+    failures: AtomicU32,
+}
+
+impl LoadedModel {
+    /// Notes whether the model answered, and tells the operator of one that keeps failing.
+    fn note(&self, node: &Node, failure: Option<String>) {
+        let about = alarm_of(&self.settings);
+        let Some(failure) = failure else {
+            self.failures.store(0, Ordering::Relaxed);
+            return node.clear_alarm(&about);
+        };
+        let name = &self.settings.name;
+        warn!(actor = "forecaster", model = name, error = failure, "asking the next model");
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= ALARM_FAILURES {
+            let what = format!("model {name} fails, the next one answers for it: {failure}");
+            node.raise_alarm(&about, what);
+        }
+    }
+}
+
+fn alarm_of(model: &ModelSettings) -> String {
+    format!("model {}", model.name)
 }
 
 /// The forecaster, see the module.
@@ -78,12 +105,18 @@ impl Forecaster {
         for settings in wanted {
             match start_pool(&settings) {
                 Ok(pool) => {
-                    self.node.clear_alarm(&format!("model {}", settings.name));
-                    models.push(LoadedModel { settings, pool });
+                    self.node.clear_alarm(&alarm_of(&settings));
+                    models.push(LoadedModel { settings, pool, failures: AtomicU32::new(0) });
                 }
                 Err(error) => {
-                    let what = format!("model {} cannot be loaded: {error}", settings.name);
-                    self.node.raise_alarm(&format!("model {}", settings.name), what);
+                    let checkpoint = settings.checkpoint.as_deref().unwrap_or(Path::new(""));
+                    let what = format!(
+                        "model {} ({}) cannot be loaded, the next one answers for it: {}",
+                        settings.name,
+                        checkpoint.display(),
+                        with_causes(&error)
+                    );
+                    self.node.raise_alarm(&alarm_of(&settings), what);
                 }
             }
         }
@@ -105,6 +138,7 @@ fn start_pool(settings: &ModelSettings) -> Result<ModelPool, ActorError> {
 
 /// Asks the models in their order and returns the first sound forecast with its model's name.
 async fn best_forecast(
+    node: &Node,
     models: &[LoadedModel],
     input: &ModelInput,
 ) -> Result<(String, Forecast), ActorError> {
@@ -115,16 +149,17 @@ async fn best_forecast(
         let closes = match model.pool.forecast(input.clone(), model.settings.deadline).await {
             Ok(closes) => closes,
             Err(error) => {
-                warn!(actor = "forecaster", model = name, %error, "model failed, asking the next");
+                model.note(node, Some(with_causes(&error)));
                 continue;
             }
         };
         let stream = input.stream.clone();
         match Forecast::new(stream, input.start_ms, closes, input.horizon, sane) {
-            Ok(forecast) => return Ok((name.clone(), forecast)),
-            Err(error) => {
-                warn!(actor = "forecaster", model = name, %error, "nonsense, asking the next");
+            Ok(forecast) => {
+                model.note(node, None);
+                return Ok((name.clone(), forecast));
             }
+            Err(error) => model.note(node, Some(with_causes(&error))),
         }
     }
     Err(ActorError::NotReady("no model of the stream gave a forecast"))
@@ -155,7 +190,7 @@ impl Handler<WindowReady> for Forecaster {
         let Ok(models) = models else { return };
         let node = self.node.clone();
         let work = async move {
-            let (model, forecast) = best_forecast(&models, &input).await?;
+            let (model, forecast) = best_forecast(&node, &models, &input).await?;
             let key = (forecast.stream().clone(), forecast.start_ms());
             let record =
                 ForecastRecord { model: model.clone(), closes: forecast.closes().to_vec() };

@@ -1,7 +1,7 @@
-//! Removes what the retention no longer covers, in small batches, and looks after the disk.
+//! Removes what the retention no longer covers, in small batches, and looks after disk and candles.
 //!
-//! A store that failed is reopened, with an alarm until that succeeds; another alarm says that the
-//! disk has less room than the floor. Receives: its own timers. Sends: nothing. Deletes `CandleRecord`s, `ForecastRecord`s,
+//! A store that failed is reopened, with an alarm until that succeeds; others say that the
+//! disk has less room than the floor, or that a stream has no fresh candles. Receives: its own timers. Sends: nothing. Deletes `CandleRecord`s, `ForecastRecord`s,
 //! `FrozenRecord`s, `ScoredAnswerRecord`s and `EmaHistoryRecord`s older than the retention; results,
 //! the EMA and weight records stay. On restart: goes on with the next batch.
 
@@ -21,7 +21,9 @@ const EVERY: Duration = Duration::from_hours(6);
 /// Least real time between two cleanings.
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Real time between two looks at the disk.
+/// Candle lengths after which the newest closed candle is stale.
+const STALE_CANDLES: i64 = 3;
+/// Real time between two looks at disk and candles.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Message)]
@@ -89,6 +91,22 @@ impl Handler<Clean> for Housekeeper {
     }
 }
 
+/// Raises an alarm for each stream whose newest closed candle is old, on all of its sources.
+fn look_at_candles(node: &Node) {
+    let live = node.boards.live();
+    for stream in &node.settings.load().streams {
+        let spec = &stream.spec;
+        let about = format!("candles of {}", spec.id);
+        let Some(newest) = live.newest_candle.get(&spec.id) else { continue };
+        let age_ms = node.market.now_ms().saturating_sub(newest.close_time_ms);
+        if age_ms > STALE_CANDLES * spec.interval.as_ms() {
+            node.raise_alarm(&about, format!("the newest closed {} s ago", age_ms / 1_000));
+        } else {
+            node.clear_alarm(&about);
+        }
+    }
+}
+
 /// Reopens a failed store and compares the free space with the floor.
 async fn look_at_disk(node: &Node) {
     let stats = node.store.stats();
@@ -115,6 +133,7 @@ impl Handler<LookAtDisk> for Housekeeper {
     fn handle(&mut self, _: LookAtDisk, ctx: &mut Self::Context) {
         let node = self.node.clone();
         let work = async move {
+            look_at_candles(&node);
             look_at_disk(&node).await;
             Ok(())
         };

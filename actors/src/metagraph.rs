@@ -21,6 +21,9 @@ use crate::vitals::Vitals;
 const LEAST_PAUSE: Duration = Duration::from_millis(500);
 /// Pause after a failed reading, real time.
 const FAILED_PAUSE: Duration = Duration::from_secs(3);
+/// Readings in a row behind the known view after which the chain itself went back, or the known
+/// view was wrong.
+const LAGGING_READINGS: u32 = 10;
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -33,20 +36,24 @@ pub struct MetagraphReader {
     vitals: Arc<Vitals>,
     /// Where this node's axon is to be found; none for a node that serves nobody.
     serve: Option<AxonEndpoint>,
+    /// Readings in a row that were behind the known view.
+    lagging: u32,
     resume_after: Duration,
 }
 
 impl MetagraphReader {
     /// Creates the actor; `serve` is published on the chain when the chain says something else.
     pub const fn new(node: Node, vitals: Arc<Vitals>, serve: Option<AxonEndpoint>) -> Self {
-        Self { node, vitals, serve, resume_after: Duration::ZERO }
+        Self { node, vitals, serve, lagging: 0, resume_after: Duration::ZERO }
     }
 
     fn take(&mut self, ctx: &mut Context<Self>, read: Result<Metagraph, ActorError>) {
         let pause = match read {
             Ok(metagraph) => {
                 let before = self.node.boards.metagraph.load_full();
-                if let Some(before) = before.as_ref().filter(|view| view.block > metagraph.block) {
+                let newer = before.as_ref().filter(|view| view.block > metagraph.block);
+                if let Some(before) = newer.filter(|_| self.lagging < LAGGING_READINGS) {
+                    self.lagging += 1;
                     // Another node of the chain, behind the one that was read before.
                     warn!(
                         actor = "metagraph",
@@ -57,6 +64,7 @@ impl MetagraphReader {
                     ctx.run_later(FAILED_PAUSE, |_, ctx| ctx.notify(Read));
                     return;
                 }
+                self.lagging = 0;
                 report_changes(before.as_deref(), &metagraph);
                 self.node.boards.update(|live| {
                     live.head_block = live.head_block.max(metagraph.block);

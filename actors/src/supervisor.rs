@@ -22,6 +22,8 @@ use crate::vitals::Vitals;
 
 /// How often life signs are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// Silence of the root itself that means that everything stood still.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Asks an actor for a sign of life.
 #[derive(Debug, Clone, Copy, Message)]
@@ -162,7 +164,16 @@ impl std::fmt::Debug for Root {
 impl Root {
     fn tick(&mut self) {
         let policy = self.node.settings.load().supervision;
-        self.node.vitals.of("root", true).progress("watching", &*self.node.real);
+        let own = self.node.vitals.of("root", true);
+        // After a pause of the whole process, or a corrected clock, nobody had a chance to move.
+        let paused = own.is_silent_for(PAUSE, &*self.node.real);
+        own.progress("watching", &*self.node.real);
+        if paused {
+            warn!(actor = "root", "the process was paused or the clock was set");
+            for child in &self.children {
+                child.vitals.progress("after a pause", &*self.node.real);
+            }
+        }
         for child in &mut self.children {
             let name = child.vitals.name().to_owned();
             if child.vitals.snapshot().degraded {
@@ -182,7 +193,8 @@ impl Root {
             if !child.ping.connected() {
                 rebuild(child, &self.node, "found dead");
             } else if child.vitals.is_hung(&policy, &*self.node.real) {
-                // The old one may still hold the arbiter; it ends when it reads the stop notice.
+                // It lost its timer or its queue: a blocked arbiter would hold this tick up too,
+                // and shows in `/healthz` instead.
                 drop(child.stop.try_send(Stop));
                 rebuild(child, &self.node, "no progress");
             } else if child.ping.try_send(Ping).is_err() {

@@ -148,9 +148,14 @@ impl Vitals {
 
     /// Tells whether there was progress once, but none within the limit.
     pub fn is_hung(&self, policy: &RestartPolicy, real: &dyn Clock) -> bool {
+        self.is_silent_for(policy.hang_limit, real)
+    }
+
+    /// Tells whether there was progress once, but none within this span.
+    pub fn is_silent_for(&self, span: Duration, real: &dyn Clock) -> bool {
         let last_ms = self.last_progress_ms.load(Ordering::Relaxed);
-        let limit_ms = i64::try_from(policy.hang_limit.as_millis()).unwrap_or(i64::MAX);
-        last_ms != 0 && real.now_ms().saturating_sub(last_ms) > limit_ms
+        let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        last_ms != 0 && real.now_ms().saturating_sub(last_ms) > span_ms
     }
 
     /// Marks the actor as given up.

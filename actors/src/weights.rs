@@ -81,10 +81,11 @@ fn decide(
         return Ok(Decision::Wait("the chain's rate limit"));
     }
     if params.commit_reveal_enabled {
-        return Ok(Decision::Wait(
-            "the subnet wants weights by commit-reveal, which is not supported yet",
-        ));
+        let what = "the subnet wants weights by commit-reveal, which is not supported yet";
+        node.raise_alarm("commit-reveal", what.to_owned());
+        return Ok(Decision::Wait(what));
     }
+    node.clear_alarm("commit-reveal");
     let settings = node.settings.load();
     let ema = ledger::combined_ema(node)?;
     let shares = weight_shares(&ema, &settings.validator.weights);
@@ -130,6 +131,10 @@ async fn look(node: Node, may_send: bool) -> Result<bool, ActorError> {
     let interrupted = WeightsOutcome::Unknown("the process ended while it was sent".to_owned());
     write(&node, at_ms, metagraph.block, &weights, interrupted).await?;
     let sent = node.chain.set_weights(&node.key.chain_signer(), &weights, version_key).await;
+    // Nothing was sent: it may be tried at the next look, not only after the usual pause.
+    let is_transient = sent
+        .as_ref()
+        .is_err_and(|error| error.is_retryable() && !matches!(error, ChainError::Unknown { .. }));
     let (outcome, block) = match sent {
         Ok(submitted) => (WeightsOutcome::Set, submitted.block),
         Err(error @ ChainError::Unknown { .. }) => {
@@ -139,7 +144,7 @@ async fn look(node: Node, may_send: bool) -> Result<bool, ActorError> {
     };
     report(&node, block, weights.len(), &outcome);
     write(&node, at_ms, block, &weights, outcome).await?;
-    Ok(true)
+    Ok(!is_transient)
 }
 
 /// Completes the record of an attempt with an unknown outcome: the chain's `LastUpdate` moves when

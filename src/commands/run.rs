@@ -9,9 +9,10 @@ use forecastd_core::{Clock, Role, Signer};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, info, warn};
 
+use crate::assets;
 use crate::cli::{GlobalArgs, RunArgs};
 use crate::clock::SystemClock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::daemon::{Daemon, Environment, StartError};
 use crate::exit::Exit;
 use crate::logging::{self, LogHandle};
@@ -21,7 +22,7 @@ use crate::signals::{Request, Signals};
 
 /// Runs a node until it is told to stop.
 pub async fn run(global: &GlobalArgs, arguments: &RunArgs) -> Exit {
-    let loaded = match global.load_for(arguments.role) {
+    let loaded = match load(global, arguments.role) {
         Ok(loaded) => loaded,
         Err(errors) => {
             output::error(&errors);
@@ -42,6 +43,18 @@ pub async fn run(global: &GlobalArgs, arguments: &RunArgs) -> Exit {
         output::error(&start);
         start.exit
     })
+}
+
+/// Reads the configuration of a node; a start and a reload see the same.
+fn load(global: &GlobalArgs, role: Role) -> Result<Loaded, ConfigErrors> {
+    let mut loaded = global.load_for(role)?;
+    if role.is_miner()
+        && let Err(error) = assets::resolve(&mut loaded.config)
+    {
+        // The data directory cannot be written, which the start of the store explains.
+        warn!(error = format!("{error:#}"), "built-in checkpoint not unpacked");
+    }
+    Ok(loaded)
 }
 
 /// Reads the hotkey that the configuration names.
@@ -86,15 +99,21 @@ async fn serve(
     };
     let mut watcher =
         Watcher::new(global.config_path(), config.reload.poll, config.reload.debounce);
+    let mut reports = events.subscribe();
     let mut daemon = Daemon::start(config, environment).await?;
     announce(&daemon, arguments.json);
-    let mut reports = events.subscribe();
     loop {
         let watch = daemon.config().reload.watch;
         tokio::select! {
             biased;
             request = signals.next() => match request {
-                Request::Stop => return Ok(stop(daemon, signals).await),
+                Request::Stop => {
+                    let exit = stop(daemon, signals).await;
+                    while let (true, Ok(line)) = (arguments.json, reports.try_recv()) {
+                        print_event(Ok(line));
+                    }
+                    return Ok(exit);
+                }
                 Request::Restart => {
                     restart(&mut daemon, global, role, log).await;
                     if !daemon.is_running() {
@@ -133,7 +152,7 @@ async fn second_stop(signals: &mut Signals) {
 }
 
 async fn restart(daemon: &mut Daemon, global: &GlobalArgs, role: Role, log: &LogHandle) {
-    let config = match global.load_for(role) {
+    let config = match load(global, role) {
         Ok(loaded) => loaded.config,
         Err(errors) => return refuse(daemon, &errors),
     };
@@ -165,10 +184,11 @@ async fn reload(
     log: &LogHandle,
     watcher: &mut Watcher,
 ) {
-    match global.load_for(role) {
+    match load(global, role) {
         Ok(loaded) => {
             let diff = config::diff(daemon.config(), &loaded.config);
             if diff.is_empty() {
+                daemon.node().clear_alarm("configuration");
                 return;
             }
             log.apply(&loaded.config.log);

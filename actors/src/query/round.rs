@@ -1,6 +1,7 @@
 //! One round from its opening to pending or void; every step is durable before the next.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use forecastd_core::rounds::{RoundEvent, opens_until_ms, reveals_until_ms};
 use forecastd_core::{Hotkey, RoundState, StreamSpec, VoidReason};
@@ -16,6 +17,9 @@ use crate::ledger;
 use crate::node::Node;
 use crate::persist::persist;
 use crate::vitals::Vitals;
+
+/// How often the first view of the chain is looked for, real time.
+const CHAIN_POLL: Duration = Duration::from_millis(20);
 
 /// Decides whom to ask. Nothing is written here.
 pub(super) fn plan(
@@ -102,7 +106,11 @@ pub(super) async fn run(
     mut record: RoundRecord,
 ) -> Result<(), ActorError> {
     if record.state == RoundState::Opened {
-        if node.market.now_ms() >= opens_until_ms(spec, record.start_ms) {
+        let until_ms = opens_until_ms(spec, record.start_ms);
+        if wait_for_chain(node, until_ms).await == Asked::Interrupted {
+            return Ok(());
+        }
+        if node.market.now_ms() >= until_ms {
             return give_up(node, spec, record, VoidReason::Missed).await;
         }
         let asked = ask::commitments(node, dendrite, spec, &mut record).await;
@@ -127,7 +135,11 @@ pub(super) async fn run(
         () = tokio::time::sleep(node.market.real_duration_until(reveal_at_ms)) => {}
         () = node.drain.begun() => return Ok(()),
     }
-    if node.market.now_ms() >= reveals_until_ms(spec, record.start_ms) {
+    let until_ms = reveals_until_ms(spec, record.start_ms);
+    if wait_for_chain(node, until_ms).await == Asked::Interrupted {
+        return Ok(());
+    }
+    if node.market.now_ms() >= until_ms {
         return give_up(node, spec, record, VoidReason::Missed).await;
     }
     let known: BTreeSet<Hotkey> =
@@ -152,6 +164,18 @@ pub(super) async fn run(
         warn!(actor = "query", %error, "evaluator not told");
     }
     Ok(())
+}
+
+/// Waits for the first view of the chain after a start, at most until `until_ms`: without one nobody
+/// has an address, and that is no miner's fault.
+async fn wait_for_chain(node: &Node, until_ms: i64) -> Asked {
+    while node.boards.metagraph.load().is_none() && node.market.now_ms() < until_ms {
+        tokio::select! {
+            () = tokio::time::sleep(CHAIN_POLL) => {}
+            () = node.drain.begun() => return Asked::Interrupted,
+        }
+    }
+    Asked::All
 }
 
 /// Writes the round and its new answers as a whole.

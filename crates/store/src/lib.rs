@@ -56,7 +56,7 @@ pub use record::{Dated, Db, InvalidRecord, Record};
 pub use records::{
     AnswerRecord, AskedMiner, CandleRecord, CandleState, EmaHistoryRecord, EmaLine, EmaRecord,
     ForecastRecord, FrozenRecord, ResultRecord, RoundRecord, ScheduleRecord, ScoreLine,
-    ScoredAnswerRecord, WeightsOutcome, WeightsRecord,
+    ScoredAnswerRecord, StreamRecord, WeightsOutcome, WeightsRecord,
 };
 pub use repair::{RepairReport, repair};
 pub use scan::Scan;

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forecastd_actors::events::EventLine;
+use forecastd_devnet::chain::DevChainError;
+use forecastd_devnet::exchange::recording::RecordingError;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, info, warn};
 
@@ -99,7 +101,15 @@ pub async fn run(global: GlobalArgs, arguments: DevArgs) -> Exit {
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
-    error.downcast_ref::<crate::daemon::StartError>().map_or(Exit::Internal, |start| start.exit)
+    if let Some(start) = error.downcast_ref::<crate::daemon::StartError>() {
+        return start.exit;
+    }
+    match error.downcast_ref::<DevChainError>() {
+        Some(DevChainError::InUse { .. }) => return Exit::InUse,
+        Some(DevChainError::Damaged { .. } | DevChainError::Read { .. }) => return Exit::Store,
+        _ => {}
+    }
+    if error.is::<RecordingError>() { Exit::Config } else { Exit::Internal }
 }
 
 struct Session {
@@ -114,7 +124,8 @@ struct Session {
 impl Session {
     /// Prints, saves, reloads and restarts until something ends it; true when a person did.
     async fn watch(&mut self, signals: &mut Signals, run_for: Option<Duration>) -> (bool, Exit) {
-        let mut events = self.network.events.subscribe();
+        let reports = self.network.reports.take();
+        let mut events = reports.unwrap_or_else(|| self.network.events.subscribe());
         let mut save = tokio::time::interval(SAVE_EVERY);
         let mut board = tokio::time::interval(BOARD_EVERY);
         board.reset();
@@ -212,7 +223,9 @@ impl Session {
             };
             if let Some((_, daemon)) = self.network.daemons.get_mut(index) {
                 let diff = config::diff(daemon.config(), &config);
-                if !diff.is_empty() {
+                if diff.is_empty() {
+                    daemon.node().clear_alarm("configuration");
+                } else {
                     daemon.reload(config, &diff).await;
                 }
             }
@@ -239,6 +252,7 @@ impl Session {
     }
 
     async fn finish(self, stopped_by_user: bool, exit: Exit, mut signals: Signals) -> Exit {
+        let mut events = self.network.events.subscribe();
         let summary = Summary::collect(&self.network);
         let json = self.json;
         let stop = self.network.stop();
@@ -247,6 +261,9 @@ impl Session {
             graceful = stop => graceful,
             () = second_stop(&mut signals) => false,
         };
+        while let (true, Ok(line)) = (json, events.try_recv()) {
+            print_event(Ok(line));
+        }
         match &summary {
             Ok(summary) if json => match serde_json::to_string(summary) {
                 Ok(text) => output::line(&text),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use forecastd_actors::events::EventSink;
+use forecastd_actors::events::{EventLine, EventSink};
 use forecastd_chain::{AxonEndpoint, Chain as _, ChainConfig, Keypair, Subtensor};
 use forecastd_core::{Candle, Clock, Rao, ScaledClock, Signer};
 use forecastd_devnet::chain::{DevChain, DevChainConfig, GenesisNeuron};
@@ -20,7 +20,8 @@ use super::plan::{self, Member, Part, Simulators};
 use super::progress::{Progress, ProgressFile};
 use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, DevMiner};
-use crate::daemon::{Daemon, Environment};
+use crate::daemon::{Daemon, Environment, StartError};
+use crate::exit::Exit;
 
 /// The chain's state in the data directory.
 const CHAIN_FILE: &str = "chain.bin";
@@ -34,6 +35,9 @@ const LATE: Duration = Duration::from_secs(3);
 const PEER_GRACE: Duration = Duration::from_millis(100);
 /// Protocol and version that the misbehaving miners publish.
 const PEER_VERSION: u32 = 10_005_000;
+
+/// A reader of the reports.
+type Reports = tokio::sync::broadcast::Receiver<Arc<EventLine>>;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub struct Network {
     pub names: Names,
     /// Reports of all nodes.
     pub events: EventSink,
+    /// Their reader from before the first of them, until somebody takes it.
+    pub reports: Option<Reports>,
     /// Addresses of the simulators.
     pub simulators: Simulators,
     /// Market time of the first start.
@@ -95,6 +101,7 @@ impl Network {
         let market: Arc<dyn Clock> =
             Arc::new(ScaledClock::new(steady, state.market_ms, options.speed));
         let events = EventSink::new(Arc::clone(&market), "network".into());
+        let reports = Some(events.subscribe());
         let members = plan::members(&base.dev.miners);
         let exchange = start_exchange(base, candles, &market).await?;
         let chain = start_chain(base, &members, data_dir, &market).await?;
@@ -165,6 +172,7 @@ impl Network {
             market,
             names,
             events,
+            reports,
             simulators,
             began_ms,
             ends_ms,
@@ -269,12 +277,23 @@ fn check_span(
         let spec = stream.spec();
         let lookback = i64::try_from(spec.lookback).unwrap_or(i64::MAX);
         let least_ms = first_ms.saturating_add(spec.interval.as_ms().saturating_mul(lookback));
-        anyhow::ensure!(
-            state.market_ms >= least_ms && state.market_ms < ends_ms,
-            "market time {} ms must lie in {least_ms}..{ends_ms} ms: the recording ends there, or \
-             has no history before it; choose another dev.start or a new --data-dir",
-            state.market_ms
+        if state.market_ms >= least_ms && state.market_ms < ends_ms {
+            continue;
+        }
+        let what = if state.market_ms == state.began_ms {
+            "config key `dev.start`"
+        } else {
+            "the network's market time, which goes on where it stopped: begin anew with another \
+             --data-dir"
+        };
+        let time = |ms| chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
+        let error = anyhow::anyhow!(
+            "{what}: {} must lie between {} and {}, where the recording has history and a future",
+            time(state.market_ms),
+            time(least_ms),
+            time(ends_ms)
         );
+        return Err(StartError { exit: Exit::Config, error }.into());
     }
     Ok(())
 }

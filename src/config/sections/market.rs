@@ -45,9 +45,9 @@ section! {
         /// The wire's `schema_id`.
         schema_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
         /// The exchange that the candles come from.
-        exchange: SourceExchange = "binance", Any, "", Part("feed");
+        exchange: SourceExchange = "binance", Any, "", Start;
         /// The exchange's name of the pair.
-        symbol: String = "BTCUSDT", Name, "", Part("feed");
+        symbol: String = "BTCUSDT", Name, "", Start;
         /// The exchange's WebSocket server.
         ws_url: String = "wss://data-stream.binance.vision", Url(&["ws", "wss"]), "", Part("feed");
         /// The exchange's REST server, for backfill.

@@ -20,6 +20,7 @@ mod candle;
 mod miner;
 mod result;
 mod round;
+mod stream;
 mod weights;
 
 use forecastd_core::StreamId;
@@ -31,6 +32,7 @@ pub use result::{
     ScoredAnswerRecord,
 };
 pub use round::{AnswerRecord, AskedMiner, RoundRecord};
+pub use stream::StreamRecord;
 pub use weights::{WeightsOutcome, WeightsRecord};
 
 use crate::codec;
@@ -58,7 +60,7 @@ fn check<R: Record>(row_key: &[u8], value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All kinds, in the order of their numbers.
-pub(crate) const KINDS: [KindInfo; 11] = [
+pub(crate) const KINDS: [KindInfo; 12] = [
     info::<CandleRecord>(),
     info::<RoundRecord>(),
     info::<AnswerRecord>(),
@@ -70,6 +72,7 @@ pub(crate) const KINDS: [KindInfo; 11] = [
     info::<EmaHistoryRecord>(),
     info::<WeightsRecord>(),
     info::<ScheduleRecord>(),
+    info::<StreamRecord>(),
 ];
 
 /// Returns the least stream id above `stream`, where there is one of storable length.
