@@ -1,9 +1,10 @@
 //! The last line of `forecastd dev`: what became of all rounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::Context as _;
+use forecastd_core::StreamId;
 use forecastd_store::{ResultRecord, RoundRecord};
 use serde::Serialize;
 
@@ -64,11 +65,11 @@ impl Summary {
     pub fn collect(network: &Network) -> anyhow::Result<Self> {
         let node = network.validator().context("the network has no validator")?.node();
         let now_ms = network.market.now_ms();
-        let mut slots = Vec::new();
+        let mut slots: BTreeMap<StreamId, BTreeSet<i64>> = BTreeMap::new();
         let (mut scored, mut void) = (0, BTreeMap::new());
         for row in node.store.scan::<ResultRecord>(..) {
-            let ((_, slot_ms), result) = row?;
-            slots.push(slot_ms);
+            let ((stream, slot_ms), result) = row?;
+            slots.entry(stream).or_default().insert(slot_ms);
             match result.void_reason {
                 None => scored += 1,
                 Some(reason) => *void.entry(reason).or_insert(0) += 1,
@@ -76,34 +77,36 @@ impl Summary {
         }
         let (mut pending, mut unsettled) = (0, 0);
         for row in node.store.scan::<RoundRecord>(..) {
-            let ((_, slot_ms), round) = row?;
-            if slots.contains(&slot_ms) {
+            let ((stream, slot_ms), round) = row?;
+            if !slots.entry(stream).or_default().insert(slot_ms) {
                 continue;
             }
-            slots.push(slot_ms);
             if round.due_at_ms + SETTLING_MS < now_ms {
                 unsettled += 1;
             } else {
                 pending += 1;
             }
         }
-        slots.sort_unstable();
-        let settings = node.settings.load();
-        let every_ms = settings.streams.first().map_or(1, |stream| stream.spec.round_every.as_ms());
-        let span_ms = slots.last().zip(slots.first()).map_or(0, |(last, first)| last - first);
-        let possible = usize::try_from(span_ms / every_ms).unwrap_or(0) + 1;
+        let (mut planned, mut skipped) = (0, 0);
+        for stream in &node.settings.load().streams {
+            let Some(asked) = slots.get(&stream.spec.id) else { continue };
+            let span_ms = asked.last().zip(asked.first()).map_or(0, |(last, first)| last - first);
+            let possible = usize::try_from(span_ms / stream.spec.round_every.as_ms()).unwrap_or(0);
+            planned += asked.len();
+            skipped += (possible + 1).saturating_sub(asked.len());
+        }
         let weights = views::weights(&node.store, usize::MAX)?;
         Ok(Self {
             event: "summary",
             at_ms: now_ms,
             actor: "root",
             market_hours: (now_ms - network.began_ms) as f64 / 3_600_000.0,
-            rounds_planned: slots.len(),
+            rounds_planned: planned,
             rounds_scored: scored,
             rounds_void: void,
             rounds_pending: pending,
             unsettled,
-            slots_skipped: possible.saturating_sub(slots.len()),
+            slots_skipped: skipped,
             leader_board: Self::rows(network)?,
             weights_set: weights.iter().filter(|row| row.outcome == "set").count(),
             restarts: network
