@@ -41,7 +41,7 @@ pub async fn closed() {
         CLOSED.store(true, Ordering::Relaxed);
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Tells whether standard output takes colours: a terminal, and nobody said no.

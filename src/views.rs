@@ -357,7 +357,9 @@ fn averages(store: &Store, stream: Option<&str>) -> anyhow::Result<BTreeMap<Hotk
     }
     let streams = if stream.is_some() { 1 } else { fed.len().max(with_average) };
     if streams > 1 {
-        combined.values_mut().for_each(|sum| sum.0 /= streams as f64);
+        for sum in combined.values_mut() {
+            sum.0 /= streams as f64;
+        }
     }
     Ok(combined)
 }
