@@ -68,6 +68,9 @@ pub enum Command {
     /// Train, compare and list models.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Check, save, restore and repair the data directory of a stopped daemon.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 /// Options of `dev`.
@@ -130,7 +133,7 @@ pub struct CheckConfigArgs {
     /// Only the file: open no socket and no key (this is the default)
     #[arg(long, conflicts_with = "online")]
     pub offline: bool,
-    /// Also try endpoints, keys, ports and the clock
+    /// Also read the hotkey, bind the listeners' addresses and ask the chain for its head
     #[arg(long)]
     pub online: bool,
     /// Print the defaults as a commented file instead
@@ -213,7 +216,7 @@ pub struct RoundsListArgs {
     /// Most rounds to list
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     pub limit: usize,
-    /// Print one JSON object a line
+    /// Print JSON, one array
     #[arg(long)]
     pub json: bool,
 }
@@ -221,8 +224,8 @@ pub struct RoundsListArgs {
 /// Options of `rounds show`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RoundsShowArgs {
-    /// The round's id
-    #[arg(value_name = "ID")]
+    /// The round's id, or its beginning
+    #[arg(value_name = "ID", value_parser = round_id)]
     pub id: String,
     /// Print JSON
     #[arg(long)]
@@ -232,13 +235,13 @@ pub struct RoundsShowArgs {
 /// Options of `rounds replay`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RoundsReplayArgs {
-    /// The round's id
-    #[arg(value_name = "ID", required_unless_present = "all")]
+    /// The round's id, or its beginning
+    #[arg(value_name = "ID", required_unless_present = "all", value_parser = round_id)]
     pub id: Option<String>,
     /// All rounds that were scored
     #[arg(long, conflicts_with = "id")]
     pub all: bool,
-    /// Print one JSON object a line
+    /// Print JSON, one array
     #[arg(long)]
     pub json: bool,
 }
@@ -251,7 +254,7 @@ pub struct ScoresArgs {
     /// Only this stream
     #[arg(long, value_name = "STREAM", value_parser = name)]
     pub stream: Option<String>,
-    /// Print one JSON object a line
+    /// Print JSON, one array
     #[arg(long)]
     pub json: bool,
 }
@@ -286,18 +289,21 @@ pub struct ModelTrainArgs {
     /// Name of the checkpoint and its folder
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub name: String,
-    /// Most passes over the data [default: the trainer's]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Most passes over the data, 1 to 1000 [default: the trainer's]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub epochs: Option<u32>,
     /// First candle to use, a date or a time
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub from: Option<UtcTime>,
-    /// Candles from here on are not used
+    /// Candles from here on are not trained on; the result is tested on them
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub to: Option<UtcTime>,
     /// Seed of everything random
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// Replace a checkpoint of this name
+    #[arg(long)]
+    pub force: bool,
     /// Print progress and report as JSON
     #[arg(long)]
     pub json: bool,
@@ -309,7 +315,8 @@ pub struct ModelBacktestArgs {
     /// Candles, CSV or CSV.gz
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// A model of the configuration, or a checkpoint's folder; can be repeated [default: all]
+    /// A model of the configuration, last, drift, ema, a checkpoint's name or the path of its
+    /// folder; can be repeated [default: all of the configuration]
     #[arg(long = "model", value_name = "NAME")]
     pub models: Vec<String>,
     /// First forecast, a date or a time
@@ -330,6 +337,55 @@ pub struct ModelBacktestArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ModelListArgs {
     /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be done with the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum StoreCommand {
+    /// Read every row and compare number and checksums with the books.
+    #[command(after_help = "Example:
+  forecastd store verify --data-dir /var/lib/forecastd
+
+The daemon must be stopped. Exit code 74 when anything is damaged, 75 while a daemon runs.")]
+    Verify(StoreVerifyArgs),
+    /// Write everything to one file with checksums: a backup.
+    #[command(after_help = "Example:
+  forecastd store export backup.store --data-dir /var/lib/forecastd
+
+The daemon must be stopped. The file appears when it is complete; none is replaced.")]
+    Export(StoreFileArgs),
+    /// Read an exported file into a new data directory.
+    #[command(after_help = "Example:
+  forecastd store import backup.store --data-dir /var/lib/forecastd-restored
+
+The directory must not exist or be empty; it appears when every row was verified.")]
+    Import(StoreFileArgs),
+    /// Set the database's snapshots aside, open it from its log and verify it; deletes nothing.
+    #[command(after_help = "Example:
+  forecastd store repair --data-dir /var/lib/forecastd
+
+The daemon must be stopped. Helps when the store cannot be opened, or has lost what it had
+acknowledged; copy the directory first. Exit code 74 when it is still damaged afterwards.")]
+    Repair(StoreVerifyArgs),
+}
+
+/// Options of `store verify` and `store repair`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct StoreVerifyArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `store export` and `store import`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct StoreFileArgs {
+    /// The exported file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -421,6 +477,14 @@ fn time(text: &str) -> Result<UtcTime, Refused> {
 fn name(text: &str) -> Result<String, Refused> {
     let refused = Refused("1 to 64 letters, digits, `.`, `_` or `-`");
     if is_name(text) { Ok(text.to_owned()) } else { Err(refused) }
+}
+
+fn round_id(text: &str) -> Result<String, Refused> {
+    let refused = Refused("the beginning of a round's id: hexadecimal digits and `-`");
+    let allowed = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let is_id = (1..=36).contains(&text.len()) && text.bytes().all(allowed);
+    // Ids are written in lower case.
+    if is_id { Ok(text.to_ascii_lowercase()) } else { Err(refused) }
 }
 
 #[cfg(test)]
@@ -526,7 +590,10 @@ mod tests {
             ("forecastd dev --speed 0.5", "must be a number in 1..100000"),
             ("forecastd run nobody", "miner, validator, both"),
             ("forecastd rounds replay", "<ID>"),
-            ("forecastd rounds replay x --all", "cannot be used with"),
+            ("forecastd rounds replay a --all", "cannot be used with"),
+            ("forecastd rounds replay ../status", "hexadecimal digits"),
+            ("forecastd rounds show ../status", "hexadecimal digits"),
+            ("forecastd model train --data a --name b --epochs 1001", "1..=1000"),
             ("forecastd check-config --online --offline", "cannot be used with"),
             ("forecastd logs --level loud", "error, warn, info, debug, trace"),
             ("forecastd scores --stream ../x", "1 to 64 letters"),

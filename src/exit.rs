@@ -63,11 +63,6 @@ impl Exit {
         }
     }
 
-    /// Tells whether a service manager may start the daemon again without a person's help.
-    pub const fn may_start_again(self) -> bool {
-        !matches!(self, Self::Usage | Self::Key | Self::Config)
-    }
-
     /// Returns the way to end that has this code.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|exit| exit.code() == code)
@@ -109,12 +104,5 @@ mod tests {
             assert_eq!(Exit::from_code(exit.code()), Some(exit));
         }
         assert_eq!(Exit::from_code(2), None);
-    }
-
-    #[test]
-    fn a_service_manager_gives_up_where_a_person_is_needed() {
-        let given_up: Vec<u8> =
-            Exit::ALL.into_iter().filter(|e| !e.may_start_again()).map(Exit::code).collect();
-        assert_eq!(given_up, [64, 77, 78]);
     }
 }

@@ -5,11 +5,6 @@ pub fn peak_resident_bytes() -> Option<u64> {
     field("VmHWM:")
 }
 
-/// Returns the resident size now, bytes; none where `/proc` does not exist.
-pub fn resident_bytes() -> Option<u64> {
-    field("VmRSS:")
-}
-
 fn field(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

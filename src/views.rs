@@ -1,7 +1,8 @@
 //! Read-only views of the store, for the operator's interface and for commands on a stopped
 //! daemon: the same answers either way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use anyhow::Context as _;
 use forecastd_actors::ledger::{self, Replay};
@@ -10,7 +11,8 @@ use forecastd_actors::vitals::VitalsSnapshot;
 use forecastd_chain::Metagraph;
 use forecastd_core::{Hotkey, RoundState, StreamId, Uid};
 use forecastd_store::{
-    EmaRecord, ResultRecord, RoundRecord, ScoreLine, Store, WeightsOutcome, WeightsRecord,
+    CandleRecord, EmaRecord, Record, ResultRecord, RoundRecord, ScoreLine, Store, WeightsOutcome,
+    WeightsRecord,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +20,7 @@ use crate::admin::{AdminState, Check};
 
 /// Most rows of one answer.
 pub const MAX_ROWS: usize = 1_000;
-/// Results looked at for streaks and last scores; one day of half-hour rounds.
+/// Results of a stream looked at for streaks and last scores; one day of half-hour rounds.
 const RECENT_RESULTS: usize = 48;
 
 /// The daemon at a glance.
@@ -200,24 +202,66 @@ fn settled_row(stream: StreamId, record: &ResultRecord) -> RoundRow {
     }
 }
 
+/// Returns the streams that have rows of a kind, each found by one look at the first of its rows.
+fn streams_of<R: Record<Key = (StreamId, i64)>>(store: &Store) -> anyhow::Result<Vec<StreamId>> {
+    let mut streams = Vec::new();
+    let mut after = Bound::Unbounded;
+    while let Some(row) = store.scan::<R>((after, Bound::Unbounded)).next() {
+        let ((stream, _), _) = row?;
+        after = Bound::Excluded((stream.clone(), i64::MAX));
+        streams.push(stream);
+    }
+    Ok(streams)
+}
+
+/// Returns the streams that are asked for: the named one, or all that have something in the store.
+fn chosen(store: &Store, stream: Option<&str>) -> anyhow::Result<Vec<StreamId>> {
+    let mut known: BTreeSet<StreamId> = BTreeSet::new();
+    known.extend(streams_of::<RoundRecord>(store)?);
+    known.extend(streams_of::<ResultRecord>(store)?);
+    let Some(name) = stream else { return Ok(known.into_iter().collect()) };
+    // A stream that is fed but was never asked is known too, and has no rounds.
+    known.extend(streams_of::<CandleRecord>(store)?);
+    let wanted = StreamId(name.to_owned());
+    if known.contains(&wanted) {
+        return Ok(vec![wanted]);
+    }
+    let known: Vec<String> = known.into_iter().map(|stream| stream.0).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    anyhow::bail!("there is no stream `{name}` in the store; known streams: {known}")
+}
+
+/// Returns the newest results of each of the streams, newest first.
+fn newest_results(
+    store: &Store,
+    streams: &[StreamId],
+    limit: usize,
+) -> anyhow::Result<Vec<((StreamId, i64), ResultRecord)>> {
+    let mut newest = Vec::new();
+    for stream in streams {
+        for row in store.scan_prefix::<ResultRecord>(stream).rev().take(limit) {
+            newest.push(row?);
+        }
+    }
+    newest.sort_by(|((a, a_ms), _), ((b, b_ms), _)| b_ms.cmp(a_ms).then(a.cmp(b)));
+    Ok(newest)
+}
+
 /// Returns the newest rounds, newest first.
 ///
 /// # Errors
-/// The store cannot be read.
+/// The store cannot be read, or has nothing of the named stream.
 pub fn rounds(store: &Store, stream: Option<&str>, limit: usize) -> anyhow::Result<Vec<RoundRow>> {
-    let wanted = |id: &StreamId| stream.is_none_or(|stream| id.0 == stream);
+    let streams = chosen(store, stream)?;
     let mut rows: BTreeMap<(i64, StreamId), RoundRow> = BTreeMap::new();
     for row in store.scan::<RoundRecord>(..) {
         let ((stream, slot_ms), record) = row?;
-        if !wanted(&stream) {
+        if !streams.contains(&stream) {
             continue;
         }
         rows.insert((slot_ms, stream.clone()), pending_row(stream, &record));
     }
-    let results = store.scan::<ResultRecord>(..).rev();
-    let results = results.filter(|row| row.as_ref().map_or(true, |((id, _), _)| wanted(id)));
-    for row in results.take(limit) {
-        let ((stream, slot_ms), record) = row?;
+    for ((stream, slot_ms), record) in newest_results(store, &streams, limit)? {
         rows.insert((slot_ms, stream.clone()), settled_row(stream, &record));
     }
     Ok(rows.into_values().rev().take(limit).collect())
@@ -288,35 +332,59 @@ pub fn replay(store: &Store, id: Option<&str>) -> anyhow::Result<Vec<Replay>> {
     Ok(replays)
 }
 
+/// Returns the averages of the hotkeys with their rounds: of one stream as they are, of several as
+/// the weights take them, the mean over the streams with a missing entry as zero.
+///
+/// Streams count that have candles, as those do that are fed; the averages of one that was taken
+/// out of the configuration stay in the store.
+fn averages(store: &Store, stream: Option<&str>) -> anyhow::Result<BTreeMap<Hotkey, (f64, u64)>> {
+    let fed = streams_of::<CandleRecord>(store)?;
+    let mut combined: BTreeMap<Hotkey, (f64, u64)> = BTreeMap::new();
+    let mut with_average = 0;
+    for row in store.scan::<EmaRecord>(..) {
+        let (id, record) = row?;
+        let is_wanted = match stream {
+            Some(stream) => id.0 == stream,
+            None => fed.is_empty() || fed.contains(&id),
+        };
+        if is_wanted {
+            with_average += 1;
+            for line in &record.entries {
+                let sum = combined.entry(line.hotkey).or_default();
+                *sum = (sum.0 + line.value, sum.1.max(line.rounds));
+            }
+        }
+    }
+    let streams = if stream.is_some() { 1 } else { fed.len().max(with_average) };
+    if streams > 1 {
+        for sum in combined.values_mut() {
+            sum.0 /= streams as f64;
+        }
+    }
+    Ok(combined)
+}
+
 /// Returns the standing of all known hotkeys, best average first.
 ///
 /// # Errors
-/// The store cannot be read.
+/// The store cannot be read, or has nothing of the named stream.
 pub fn scores(
     store: &Store,
     stream: Option<&str>,
     metagraph: Option<&Metagraph>,
 ) -> anyhow::Result<Vec<ScoreRow>> {
-    let wanted = |id: &StreamId| stream.is_none_or(|stream| id.0 == stream);
+    let streams = chosen(store, stream)?;
     let mut rows: BTreeMap<Hotkey, ScoreRow> = BTreeMap::new();
     for neuron in metagraph.iter().flat_map(|metagraph| &metagraph.neurons) {
         entry(&mut rows, neuron.hotkey).uid = Some(neuron.uid);
     }
-    for row in store.scan::<EmaRecord>(..) {
-        let (id, record) = row?;
-        for line in record.entries.iter().filter(|_| wanted(&id)) {
-            let row = entry(&mut rows, line.hotkey);
-            row.ema = Some(line.value);
-            row.rounds = line.rounds;
-        }
+    for (hotkey, (value, rounds)) in averages(store, stream)? {
+        let row = entry(&mut rows, hotkey);
+        row.ema = Some(value);
+        row.rounds = rounds;
     }
-    let recent: Vec<_> = store
-        .scan::<ResultRecord>(..)
-        .rev()
-        .filter(|row| row.as_ref().map_or(true, |((id, _), _)| wanted(id)))
-        .take(RECENT_RESULTS)
-        .collect::<Result<_, _>>()?;
-    let mut broken: std::collections::BTreeSet<Hotkey> = std::collections::BTreeSet::new();
+    let recent = newest_results(store, &streams, RECENT_RESULTS)?;
+    let mut broken: BTreeSet<Hotkey> = BTreeSet::new();
     for (_, result) in recent.iter().filter(|(_, result)| result.void_reason.is_none()) {
         for line in &result.scores {
             let row = entry(&mut rows, line.hotkey);

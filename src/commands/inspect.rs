@@ -1,143 +1,24 @@
 //! `status`, `rounds` and `scores`: ask the running daemon, or read the store of a stopped one.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use anyhow::Context as _;
-use forecastd_actors::ledger::Replay;
-use forecastd_store::Store;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use std::path::Path;
 
 use crate::cli::RoundsListArgs;
+use crate::commands::source::{Running, Source, finish};
 use crate::exit::Exit;
 use crate::output;
-use crate::views::{self, RoundRow, RoundView, ScoreRow};
-
-/// Name of the file with the running daemon's addresses.
-pub const ADDRESS_FILE: &str = "forecastd.address.json";
-/// Cache of each database while a command reads them, bytes.
-const READ_CACHE: u64 = 32 << 20;
-/// Longest wait for the running daemon; a replay of everything takes its time.
-const DEADLINE: Duration = Duration::from_mins(2);
-
-#[derive(Debug, Deserialize)]
-struct AddressFile {
-    http: Option<String>,
-}
-
-/// Where the answers come from.
-enum Source {
-    /// The interface of a running daemon.
-    Running { base: String, client: reqwest::Client },
-    /// The store of a stopped one.
-    Stopped(Box<Store>),
-}
-
-/// Returns the node's own directory: that of an embedded network is its validator's.
-fn node_dir(data_dir: &Path) -> PathBuf {
-    let validator = data_dir.join("validator");
-    if validator.is_dir() { validator } else { data_dir.to_owned() }
-}
-
-async fn running(directory: &Path) -> Option<Source> {
-    let text = std::fs::read_to_string(directory.join(ADDRESS_FILE)).ok()?;
-    let addresses: AddressFile = serde_json::from_str(&text).ok()?;
-    let base = format!("http://{}", addresses.http?);
-    let client = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build().ok()?;
-    let alive = client.get(format!("{base}/healthz")).send().await.is_ok();
-    alive.then_some(Source::Running { base, client })
-}
-
-async fn source(data_dir: &Path) -> anyhow::Result<Source> {
-    let directory = node_dir(data_dir);
-    if let Some(source) = running(&directory).await {
-        return Ok(source);
-    }
-    let opened =
-        tokio::task::spawn_blocking(move || Store::open_existing(directory, READ_CACHE)).await?;
-    Ok(Source::Stopped(Box::new(opened?)))
-}
-
-impl Source {
-    async fn get<T: DeserializeOwned>(
-        base: &str,
-        client: &reqwest::Client,
-        path: &str,
-    ) -> anyhow::Result<T> {
-        let answer = client.get(format!("{base}{path}")).send().await?;
-        let is_ok = answer.status().is_success();
-        let body = answer.text().await?;
-        if !is_ok {
-            let error: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-            anyhow::bail!("{}", error["error"].as_str().unwrap_or(&body));
-        }
-        serde_json::from_str(&body).context("reading the daemon's answer")
-    }
-
-    async fn rounds(self, stream: Option<&str>, limit: usize) -> anyhow::Result<Vec<RoundRow>> {
-        match self {
-            Self::Running { base, client } => {
-                let stream = stream.map_or_else(String::new, |stream| format!("&stream={stream}"));
-                Self::get(&base, &client, &format!("/api/v1/rounds?limit={limit}{stream}")).await
-            }
-            Self::Stopped(store) => views::rounds(&store, stream, limit),
-        }
-    }
-
-    async fn round(self, id: &str) -> anyhow::Result<RoundView> {
-        match self {
-            Self::Running { base, client } => {
-                Self::get(&base, &client, &format!("/api/v1/rounds/{id}")).await
-            }
-            Self::Stopped(store) => views::round(&store, id),
-        }
-    }
-
-    async fn replay(self, id: Option<&str>) -> anyhow::Result<Vec<Replay>> {
-        match self {
-            Self::Running { base, client } => {
-                let path = id.map_or_else(
-                    || "/api/v1/replay".to_owned(),
-                    |id| format!("/api/v1/rounds/{id}/replay"),
-                );
-                Self::get(&base, &client, &path).await
-            }
-            Self::Stopped(store) => views::replay(&store, id),
-        }
-    }
-
-    async fn scores(self, stream: Option<&str>) -> anyhow::Result<Vec<ScoreRow>> {
-        match self {
-            Self::Running { base, client } => {
-                let query = stream.map_or_else(String::new, |stream| format!("?stream={stream}"));
-                Self::get(&base, &client, &format!("/api/v1/scores{query}")).await
-            }
-            Self::Stopped(store) => views::scores(&store, stream, None),
-        }
-    }
-}
-
-/// Turns an outcome into an exit code, with the error on standard error.
-fn finish(outcome: anyhow::Result<Exit>) -> Exit {
-    outcome.unwrap_or_else(|error| {
-        output::error(&format_args!("{error:#}"));
-        let store = error.downcast_ref::<forecastd_store::StoreError>();
-        store.and_then(|store| Exit::from_code(store.exit_code())).unwrap_or(Exit::Unfinished)
-    })
-}
+use crate::views;
 
 /// `forecastd status`.
 pub async fn status(data_dir: &Path, json: bool) -> Exit {
-    let Some(Source::Running { base, client }) = running(&node_dir(data_dir)).await else {
+    let Some(daemon) = Running::find(data_dir).await else {
         output::error(&format_args!(
-            "no daemon runs on {}; start one with `forecastd run`, or name another --data-dir",
-            data_dir.display()
+            "no daemon runs on {}; start one with `forecastd run`, or {}",
+            data_dir.display(),
+            super::NAME_THE_DIRECTORY
         ));
         return Exit::Unavailable;
     };
-    let answer: anyhow::Result<serde_json::Value> =
-        Source::get(&base, &client, "/api/v1/status").await;
+    let answer: anyhow::Result<serde_json::Value> = daemon.get("/api/v1/status").await;
     finish(answer.and_then(|status| {
         if json {
             output::json(&status)?;
@@ -156,7 +37,19 @@ fn print_status(status: &serde_json::Value) {
     {
         output::line(&format_args!("{key:<18} {}", text(&status[key])));
     }
-    for check in status["checks"].as_array().into_iter().flatten() {
+    let checks = || status["checks"].as_array().into_iter().flatten();
+    let failing: Vec<String> = checks()
+        .filter(|check| check["ok"].as_bool() != Some(true))
+        .map(|check| format!("{} ({})", text(&check["name"]), text(&check["detail"])))
+        .collect();
+    let ready = if failing.is_empty() { "yes".to_owned() } else { failing.join(", ") };
+    let word = if failing.is_empty() { "ready" } else { "NOT ready" };
+    output::line(&format_args!("{word:<18} {ready}"));
+    let alarms = status["live"]["alarms"].as_object();
+    for (about, what) in alarms.into_iter().flatten() {
+        output::line(&format_args!("{:<18} {about}: {}", "ALARM", text(what)));
+    }
+    for check in checks() {
         let mark = if check["ok"].as_bool() == Some(true) { "ok" } else { "NOT OK" };
         output::line(&format_args!(
             "{:<18} {mark} {}",
@@ -179,7 +72,7 @@ fn print_status(status: &serde_json::Value) {
 pub async fn rounds(data_dir: &Path, arguments: &RoundsListArgs) -> Exit {
     let limit = arguments.limit.min(views::MAX_ROWS);
     let stream = arguments.stream.as_deref();
-    let outcome = async { source(data_dir).await?.rounds(stream, limit).await };
+    let outcome = async { Source::open(data_dir).await?.rounds(stream, limit).await };
     finish(outcome.await.and_then(|rows| {
         if arguments.json {
             output::json(&rows)?;
@@ -208,7 +101,7 @@ fn time(at_ms: i64) -> String {
 
 /// `forecastd rounds show ID`.
 pub async fn round(data_dir: &Path, id: &str, json: bool) -> Exit {
-    let outcome = async { source(data_dir).await?.round(id).await };
+    let outcome = async { Source::open(data_dir).await?.round(id).await };
     finish(outcome.await.and_then(|view| {
         if json {
             output::json(&view)?;
@@ -237,7 +130,7 @@ pub async fn round(data_dir: &Path, id: &str, json: bool) -> Exit {
 
 /// `forecastd rounds replay ID` and `--all`: exit 1 on a difference.
 pub async fn replay(data_dir: &Path, id: Option<&str>, json: bool) -> Exit {
-    let outcome = async { source(data_dir).await?.replay(id).await };
+    let outcome = async { Source::open(data_dir).await?.replay(id).await };
     finish(outcome.await.and_then(|replays| {
         let count = |verdict: &str| replays.iter().filter(|r| r.verdict == verdict).count();
         let different = count("different");
@@ -265,7 +158,7 @@ pub async fn replay(data_dir: &Path, id: Option<&str>, json: bool) -> Exit {
 
 /// `forecastd scores`.
 pub async fn scores(data_dir: &Path, stream: Option<&str>, json: bool) -> Exit {
-    let outcome = async { source(data_dir).await?.scores(stream).await };
+    let outcome = async { Source::open(data_dir).await?.scores(stream).await };
     finish(outcome.await.and_then(|rows| {
         if json {
             output::json(&rows)?;

@@ -7,14 +7,27 @@ pub mod inspect;
 pub mod logs;
 pub mod model;
 pub mod run;
+pub mod source;
+pub mod store;
 
 use crate::cli::{Cli, Command, MissingFile, ModelCommand, RoundsCommand};
 use crate::config::Loaded;
 use crate::exit::Exit;
 use crate::output;
 
+/// What to do when there is nothing in the data directory.
+pub(crate) const NAME_THE_DIRECTORY: &str = "name the data directory with --data-dir \
+     (`--data-dir var/dev` for the embedded network) or in `store.path`";
+
 /// Runs a command to its end.
 pub async fn execute(cli: Cli) -> Exit {
+    // A panic is one line; commands that open a log set a hook of their own. sled panics on a
+    // damaged database, and the store makes an error of that.
+    std::panic::set_hook(Box::new(|panic| {
+        if !forecastd_store::is_contained(panic) {
+            output::error(&format_args!("internal failure, {panic}"));
+        }
+    }));
     let global = cli.global;
     let with_config =
         |missing: MissingFile, then: &dyn Fn(Loaded) -> Exit| match global.load(missing) {
@@ -66,6 +79,10 @@ pub async fn execute(cli: Cli) -> Exit {
             Ok(directory) => {
                 inspect::scores(&directory, arguments.stream.as_deref(), arguments.json).await
             }
+            Err(errors) => refuse(&errors),
+        },
+        Command::Store(command) => match data_dir() {
+            Ok(directory) => store::run(&directory, &command),
             Err(errors) => refuse(&errors),
         },
         Command::Model(command) => {

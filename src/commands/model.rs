@@ -48,6 +48,12 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
     if let Some(epochs) = arguments.epochs {
         training.epochs = usize::try_from(epochs).unwrap_or(usize::MAX);
     }
+    let directory = arguments.out.join(&arguments.name);
+    anyhow::ensure!(
+        arguments.force || !directory.join("config.json").exists(),
+        "{} holds a checkpoint already; name another one, or replace it with --force",
+        directory.display()
+    );
     let all = read_csv(&arguments.data, stream.interval)?;
     let from_ms = arguments.from.map_or(i64::MIN, |time| time.ms);
     let to_ms = arguments.to.map_or(i64::MAX, |time| time.ms);
@@ -72,6 +78,7 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
         }
     })?;
     bar.finish_and_clear();
+    let mut tested = None;
     if end < all.len() {
         let forecaster = CheckpointForecaster::new(&arguments.name, &checkpoint)?;
         let mut models: Vec<Box<dyn Forecaster>> = vec![Box::new(forecaster)];
@@ -79,14 +86,22 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
         let test = backtest_config(&stream.id, stream.interval, stream.horizon, lookback);
         let test = BacktestConfig { from_ms: Some(to_ms), ..test };
         // Too few candles after the span are no reason to throw the training away.
-        if let Ok(report) = backtest(&mut models, &all, &test) {
-            checkpoint.config.evaluations.extend(evaluation(&report, "out of sample"));
+        match backtest(&mut models, &all, &test) {
+            Ok(report) => tested = evaluation(&report, "out of sample"),
+            Err(error) => output::warning(&format_args!(
+                "not tested out of sample: {:#}",
+                anyhow::Error::from(error)
+            )),
         }
+        checkpoint.config.evaluations.extend(tested.clone());
     }
-    let directory = arguments.out.join(&arguments.name);
     checkpoint.save(&directory)?;
     if arguments.json {
-        output::line(&serde_json::to_string(&report)?);
+        let mut line = serde_json::to_value(&report)?;
+        if let Some(fields) = line.as_object_mut() {
+            fields.insert("out_of_sample".to_owned(), serde_json::to_value(&tested)?);
+        }
+        output::line(&line);
     } else {
         output::line(&format_args!(
             "{} parameters, {} epochs, best {}: validation ratio to the last close {:.4}, shrink {:.3}",
@@ -96,6 +111,15 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
             report.validation_ratio,
             report.shrink,
         ));
+        output::line(&match &tested {
+            Some(tested) => format!(
+                "out of sample, {} windows: ratio to the last close {:.4}{}",
+                tested.windows,
+                tested.ratio_to_last,
+                tested.ratio_se.map_or_else(String::new, |se| format!(" ± {se:.4}")),
+            ),
+            None => "not tested out of sample: --to leaves no candles for it".to_owned(),
+        });
         output::line(&format_args!("saved in {}", directory.display()));
     }
     Ok(())
@@ -206,7 +230,11 @@ fn model_spec(config: &Config, stream: &str, name: &str) -> anyhow::Result<Model
     let candidates = [PathBuf::from(name), Path::new(CHECKPOINTS).join(name)];
     let directory = candidates.into_iter().find(|path| path.join("config.json").is_file());
     let directory = directory.with_context(|| {
-        format!("`{name}` is no configured model, no baseline (last, drift, ema) and no checkpoint")
+        format!(
+            "`{name}` is no configured model of {stream}, no baseline (last, drift, ema), and \
+             neither {name} nor {CHECKPOINTS}/{name} is a checkpoint (a folder with config.json); \
+             the path of a checkpoint's folder is allowed"
+        )
     })?;
     Ok(ModelSpec { name: name.to_owned(), kind: ModelKind::Burn, checkpoint: Some(directory) })
 }

@@ -22,6 +22,12 @@ struct Head<'a> {
     actor: Option<std::borrow::Cow<'a, str>>,
 }
 
+/// Returns the actor of a line; none when it is no JSON object with one.
+pub fn actor_of(line: &str) -> Option<String> {
+    let head = serde_json::from_str::<Head<'_>>(line).ok()?;
+    head.actor.map(std::borrow::Cow::into_owned)
+}
+
 impl LineFilter {
     /// Tells whether the line is wanted. A line that is no JSON object has neither level nor actor:
     /// it passes only a filter that asks for neither.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::logging::numbered;
 
-pub use filter::LineFilter;
+pub use filter::{LineFilter, actor_of};
 
 /// Longest line that is handed on, bytes; the rest of a longer one is skipped.
 pub const MAX_LINE: usize = 64 * 1024;

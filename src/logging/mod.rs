@@ -109,15 +109,16 @@ pub fn init(config: &Config, clock: Arc<dyn Clock>) -> Result<LogHandle, LogErro
     let path = config.log_dir().join(LOG_FILE);
     let file = RotatingFile::open(&path, limits(&config.log))
         .map_err(|source| LogError::File { path: path.display().to_string(), source })?;
-    install(&config.log, Some(file), clock)
-}
-
-/// Sets up a log that goes to standard error only, for commands that own no data directory.
-///
-/// # Errors
-/// [`LogError::Twice`] when the process has a log already.
-pub fn init_console(config: &LogConfig, clock: Arc<dyn Clock>) -> Result<LogHandle, LogError> {
-    install(config, None, clock)
+    let sinks = vec![
+        Sink::new(console_shape(config.log.format), Box::new(io::stderr())),
+        Sink::new(Shape::Json, Box::new(file.clone())),
+    ];
+    let layer = LogLayer::new(sinks, clock);
+    let (targets, filter) = reload::Layer::new(targets(config.log.level));
+    let subscriber = tracing_subscriber::registry().with(layer.clone().with_filter(targets));
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(LogHandle { filter, layer, file: Some(file) })
 }
 
 /// Tells whether people read standard error, with colours or without.
@@ -134,23 +135,6 @@ pub fn console_shape(format: LogFormat) -> Shape {
 /// Returns the path of the log file of `config`.
 pub fn log_path(config: &Config) -> std::path::PathBuf {
     Path::new(&config.log_dir()).join(LOG_FILE)
-}
-
-fn install(
-    config: &LogConfig,
-    file: Option<RotatingFile>,
-    clock: Arc<dyn Clock>,
-) -> Result<LogHandle, LogError> {
-    let mut sinks = vec![Sink::new(console_shape(config.format), Box::new(io::stderr()))];
-    if let Some(file) = &file {
-        sinks.push(Sink::new(Shape::Json, Box::new(file.clone())));
-    }
-    let layer = LogLayer::new(sinks, clock);
-    let (targets, filter) = reload::Layer::new(targets(config.level));
-    let subscriber = tracing_subscriber::registry().with(layer.clone().with_filter(targets));
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
-    std::panic::set_hook(Box::new(log_panic));
-    Ok(LogHandle { filter, layer, file })
 }
 
 /// Writes a panic as one line; the default text of several lines would break JSON lines.

@@ -8,6 +8,7 @@
     reason = "helpers of tests may panic and say why they skip"
 )]
 
+mod commands;
 mod config;
 #[cfg(feature = "devnet")]
 mod faults;

@@ -194,20 +194,22 @@ fn edit(shipped: &str, n: usize) -> Edit {
         }
         5 => good(replaced(shipped, "concurrency", &(200 + n).to_string())),
         6 => bad(replaced(shipped, "round_every", "\"7m\""), ["round_every", "multiple"]),
-        _ => good(replaced(shipped, "metagraph_every", &format!("\"{}m\"", 5 + n % 7))),
+        _ => good(replaced(shipped, "metagraph_every", &format!("\"{}m\"", 11 + n))),
     }
 }
 
 /// Reads on to the wanted event without missing what is said meanwhile.
 async fn next(network: &mut Talker, said: &mut Said, wanted: impl Fn(&Value) -> bool) -> Value {
-    loop {
-        let event = tokio::time::timeout(DEADLINE, network.next()).await.unwrap();
-        let event = event.expect("the network runs on");
-        said.hear(&event);
-        if wanted(&event) {
-            return event;
+    let read = async {
+        loop {
+            let event = network.next().await.expect("the network runs on");
+            said.hear(&event);
+            if wanted(&event) {
+                return event;
+            }
         }
-    }
+    };
+    tokio::time::timeout(DEADLINE, read).await.expect("the network says it in time")
 }
 
 /// Edits the file `edits` times under a running network and sends SIGHUP after each fifth edit.

@@ -167,6 +167,6 @@ fn folders_and_absent_files_are_told_apart_from_bad_ones() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Keypair::from_file(dir.path()), Err(WalletError::Format { .. })));
     let absent = Keypair::from_file(Path::new("no/such/hotkey")).unwrap_err();
-    assert!(matches!(&absent, WalletError::Io { .. }));
+    assert!(matches!(&absent, WalletError::Missing { .. }));
     assert!(absent.to_string().contains("no/such/hotkey"), "{absent}");
 }

@@ -1,7 +1,8 @@
 //! The two sled databases: opening, checking, closing, and keeping sled's panics in.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -235,13 +236,30 @@ fn open_one(config: &StoreConfig, db: Db) -> Result<sled::Db, StoreError> {
     }
 }
 
+thread_local! {
+    /// Whether this thread is inside of a call whose panics become errors.
+    static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tells whether a panic comes out of sled, on a damaged database: the store turns those into
+/// [`StoreError::Damaged`], so a command's panic hook need not print them as well.
+pub fn is_contained(panic: &PanicHookInfo<'_>) -> bool {
+    // sled's own threads panic too when the caller's does; nobody catches those, nobody waits for
+    // them either.
+    let is_sled = panic.location().is_some_and(|place| place.file().contains("/sled-"));
+    is_sled || IS_CONTAINED.with(Cell::get)
+}
+
 /// Runs a call into sled; its panics become [`StoreError::Damaged`].
 pub(crate) fn contain<T>(
     db: Db,
     what: &'static str,
     call: impl FnOnce() -> sled::Result<T>,
 ) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
+    let before = IS_CONTAINED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(call));
+    IS_CONTAINED.set(before);
+    match outcome {
         Ok(outcome) => outcome.map_err(|error| StoreError::sled(db, what, &error)),
         Err(panic) => {
             let text = panic

@@ -54,7 +54,7 @@ pub enum StoreError {
     },
     /// A database is broken. Nothing was deleted.
     #[error(
-        "{db} database is damaged: {detail}; nothing was deleted, run `store repair` or restore a backup"
+        "{db} database is damaged: {detail}; nothing was deleted, run `forecastd store repair` or restore a backup"
     )]
     Damaged {
         /// Which one.
@@ -63,7 +63,7 @@ pub enum StoreError {
         detail: String,
     },
     /// One row is broken; others may be read.
-    #[error("{record} {key} is damaged: {problem}; run `store verify`")]
+    #[error("{record} {key} is damaged: {problem}; run `forecastd store verify`")]
     Record {
         /// The record's name.
         record: &'static str,

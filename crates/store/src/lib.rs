@@ -49,6 +49,7 @@ mod writer;
 
 pub use batch::{Batch, MAX_BATCH_BYTES};
 pub use codec::{MAX_VALUE_BYTES, RecordProblem};
+pub use databases::is_contained;
 pub use error::StoreError;
 pub use identity::{Identity, SCHEMA};
 pub use key::{KeyError, KeyPart, KeyPrefix, MAX_STREAM_ID_BYTES, MAX_TEXT_KEY_BYTES, StoreKey};
@@ -61,5 +62,5 @@ pub use records::{
 pub use repair::{RepairReport, repair};
 pub use scan::Scan;
 pub use store::{Store, StoreConfig, StoreStats};
-pub use transfer::{ExportReport, import};
+pub use transfer::{ExportReport, import, restore};
 pub use verify::{KindReport, VerifyReport};

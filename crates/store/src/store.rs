@@ -38,7 +38,7 @@ pub struct StoreConfig {
     pub cache_bytes: u64,
     /// Size of a file that only takes space, given up when the disk is full; 0 for none.
     pub reserve_bytes: u64,
-    /// Free space below which [`StoreStats::has_room`] says no, bytes.
+    /// Free space that must be left when the reserve is written, bytes; with less there is none.
     pub floor_bytes: u64,
 }
 
@@ -71,8 +71,6 @@ pub struct StoreStats {
     pub cold_bytes: u64,
     /// Free bytes of the file system.
     pub free_bytes: u64,
-    /// Whether there is more free space than the configured floor.
-    pub has_room: bool,
     /// Batches that wait for the writer now.
     pub waiting: usize,
     /// Batches answered since the store was opened.
@@ -301,14 +299,12 @@ impl Store {
     /// Returns figures for status and metrics. Reads the directory (about 0.1 ms), not the rows.
     pub fn stats(&self) -> StoreStats {
         let config = &self.shared.config;
-        let free_bytes = fs2::available_space(&config.path).unwrap_or(0);
         let meter = &self.shared.meter;
         let nanos = |value: &AtomicU64| Duration::from_nanos(value.load(Ordering::Relaxed));
         StoreStats {
             hot_bytes: directory::size_bytes(&directory::database(&config.path, Db::Hot)),
             cold_bytes: directory::size_bytes(&directory::database(&config.path, Db::Cold)),
-            free_bytes,
-            has_room: free_bytes >= config.floor_bytes,
+            free_bytes: fs2::available_space(&config.path).unwrap_or(0),
             waiting: QUEUE.saturating_sub(self.places.available_permits()),
             batches: meter.batches.load(Ordering::Relaxed),
             flushes: meter.flushes.load(Ordering::Relaxed),

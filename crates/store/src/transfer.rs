@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -88,7 +88,7 @@ impl Store {
     }
 }
 
-/// Reads an exported file into a new store at `config.path`, which must not exist.
+/// Reads an exported file into a new store at `config.path`, which must not exist or be empty.
 ///
 /// The rows go to a directory beside it, are verified there and moved into place as the last step:
 /// a failed import leaves nothing under the final name.
@@ -97,8 +97,38 @@ impl Store {
 /// [`StoreError::Export`] when the file is cut, changed, or not an export; [`StoreError::Identity`]
 /// when it belongs to somebody else; as [`Store::open`] and [`Store::write`].
 pub fn import(config: &StoreConfig, input: impl Read) -> Result<ExportReport, StoreError> {
-    if config.path.exists() {
-        let detail = format!("{} exists already", config.path.display());
+    let mut input = Summed { inner: input, sum: 0, bytes: 0 };
+    read_header(&mut input)?.expect(&config.identity)?;
+    import_body(config, input)
+}
+
+/// Like [`import`], whoever the file belongs to: for commands. The daemon that opens the store
+/// later checks whether it is its own.
+///
+/// # Errors
+/// As [`import`], except that nobody's identity is refused.
+pub fn restore(
+    path: impl Into<PathBuf>,
+    cache_bytes: u64,
+    input: impl Read,
+) -> Result<ExportReport, StoreError> {
+    let mut input = Summed { inner: input, sum: 0, bytes: 0 };
+    let identity = read_header(&mut input)?;
+    let config = StoreConfig { cache_bytes, ..StoreConfig::new(path.into(), identity) };
+    import_body(&config, input)
+}
+
+/// Tells whether something is there that an import would replace.
+fn is_taken(path: &Path) -> bool {
+    fs::read_dir(path).map_or_else(|_| path.exists(), |mut entries| entries.next().is_some())
+}
+
+fn import_body(
+    config: &StoreConfig,
+    mut input: Summed<impl Read>,
+) -> Result<ExportReport, StoreError> {
+    if is_taken(&config.path) {
+        let detail = format!("{} exists already, name a new directory", config.path.display());
         return Err(StoreError::Export { detail });
     }
     let mut name = config.path.clone().into_os_string();
@@ -108,8 +138,6 @@ pub fn import(config: &StoreConfig, input: impl Read) -> Result<ExportReport, St
         let detail = format!("{} is left of an earlier import, remove it", beside.display());
         return Err(StoreError::Export { detail });
     }
-    let mut input = Summed { inner: input, sum: 0, bytes: 0 };
-    check_header(&mut input, &config.identity)?;
     let store =
         Store::open(StoreConfig { path: beside.clone(), reserve_bytes: 0, ..config.clone() })?;
     let outcome = import_rows(&store, &mut input).and_then(|rows| {
@@ -134,7 +162,7 @@ pub fn import(config: &StoreConfig, input: impl Read) -> Result<ExportReport, St
     outcome
 }
 
-fn check_header(input: &mut Summed<impl Read>, expected: &Identity) -> Result<(), StoreError> {
+fn read_header(input: &mut Summed<impl Read>) -> Result<Identity, StoreError> {
     let mut magic = vec![0; MAGIC.len()];
     input.take(&mut magic)?;
     if magic != MAGIC {
@@ -152,8 +180,7 @@ fn check_header(input: &mut Summed<impl Read>, expected: &Identity) -> Result<()
         }
         json.extend_from_slice(&byte);
     }
-    let identity: Identity = serde_json::from_slice(&json).map_err(|error| export(&error))?;
-    identity.expect(expected)
+    serde_json::from_slice(&json).map_err(|error| export(&error))
 }
 
 fn import_rows(store: &Store, input: &mut Summed<impl Read>) -> Result<u64, StoreError> {

@@ -6,7 +6,7 @@
 //! against the public half.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use forecastd_core::{Hotkey, Signer};
@@ -54,7 +54,10 @@ pub(super) fn read(path: &Path) -> Result<Keypair, WalletError> {
 }
 
 fn read_bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, WalletError> {
-    let io_error = |source| WalletError::Io { path: path.to_owned(), source };
+    let io_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => WalletError::Missing { path: path.to_owned() },
+        _ => WalletError::Io { path: path.to_owned(), source },
+    };
     // Looked at before it is opened: opening a pipe would wait for a writer.
     if !fs::metadata(path).map_err(io_error)?.is_file() {
         return Err(format_error(path, "it is not a regular file".to_owned()));

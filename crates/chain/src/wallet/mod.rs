@@ -13,8 +13,18 @@ pub use keypair::{ChainSigner, Keypair};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalletError {
+    /// There is no such file.
+    #[error(
+        "there is no hotkey file {}; `wallet.path` names the directory of the wallets, \
+         `wallet.name` the wallet and `wallet.hotkey` the file in its `hotkeys`: correct them or \
+         put the hotkey there", path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file could not be read.
-    #[error("hotkey file {} cannot be read: {source}", path.display())]
+    #[error("hotkey file {} cannot be read", path.display())]
     Io {
         /// The file.
         path: PathBuf,
