@@ -9,7 +9,10 @@ pub mod scaler;
 pub mod temporal;
 pub mod window;
 
-pub use aggregate::{Aggregation, CandleAggregation, aggregate, aggregate_candles, compact};
+pub use aggregate::{
+    Aggregation, CandleAggregation, aggregate, aggregate_candles, aggregate_step,
+    aggregate_weighted, compact,
+};
 pub use scaler::{Scaler, ScalerError, ScalerPlan};
 pub use window::{FeatureError, Window, build_window};
 

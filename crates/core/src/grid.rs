@@ -26,7 +26,8 @@ impl Interval {
     pub const MINUTE: Self = Self(60_000);
     /// Five minutes, the interval of the reference stream.
     pub const FIVE_MINUTES: Self = Self(300_000);
-    const MAX_MS: i64 = 7 * 24 * 3_600_000;
+    /// Longest interval, one week.
+    pub(crate) const MAX_MS: i64 = 7 * 24 * 3_600_000;
 
     /// Creates an interval of `ms` milliseconds.
     ///

@@ -5,6 +5,7 @@
 //! in through its arguments, so nothing here can fail for a reason outside of them. Floats are `f64`
 //! and summed in one stated order.
 
+pub mod bars;
 pub mod candle;
 pub mod clock;
 pub mod commitment;

@@ -22,6 +22,9 @@ pub enum Aggregation {
     Min,
     /// Exact sum.
     Sum,
+    /// Mean in which a source counts as much as it traded; the plain mean where nothing was traded
+    /// or no volume is known.
+    VolumeWeighted,
 }
 
 /// How each field of candles is merged.
@@ -57,12 +60,21 @@ impl Default for CandleAggregation {
 ///
 /// Golden data: `features/aggregator.json`.
 pub fn aggregate(values: &[f64], rule: Aggregation) -> Option<f64> {
+    aggregate_weighted(values, &[], rule)
+}
+
+/// Merges like [`aggregate`]; `volumes`, one a value and not negative, are the weights of
+/// [`Aggregation::VolumeWeighted`].
+///
+/// `None` also where a needed volume is missing or not finite.
+pub fn aggregate_weighted(values: &[f64], volumes: &[f64], rule: Aggregation) -> Option<f64> {
     if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
         return None;
     }
     let count = values.len();
     let merged = match rule {
-        Aggregation::Mean => exact_sum(values) / count as f64,
+        Aggregation::VolumeWeighted if !volumes.is_empty() => weighted_mean(values, volumes)?,
+        Aggregation::Mean | Aggregation::VolumeWeighted => exact_sum(values) / count as f64,
         Aggregation::Sum => exact_sum(values),
         Aggregation::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         Aggregation::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
@@ -76,6 +88,23 @@ pub fn aggregate(values: &[f64], rule: Aggregation) -> Option<f64> {
     merged.is_finite().then_some(merged)
 }
 
+/// Returns the mean of finite values with the volumes as weights, never outside of the values.
+fn weighted_mean(values: &[f64], volumes: &[f64]) -> Option<f64> {
+    let is_weight = |volume: &f64| volume.is_finite() && *volume >= 0.0;
+    if volumes.len() != values.len() || !volumes.iter().all(is_weight) {
+        return None;
+    }
+    let total = exact_sum(volumes);
+    if total <= 0.0 {
+        return aggregate(values, Aggregation::Mean);
+    }
+    let products: Vec<f64> = values.iter().zip(volumes).map(|(v, weight)| v * weight).collect();
+    // The quotient of two rounded sums may leave the values by a last bit.
+    let least = aggregate(values, Aggregation::Min)?;
+    let greatest = aggregate(values, Aggregation::Max)?;
+    Some((exact_sum(&products) / total).clamp(least, greatest))
+}
+
 /// Merges the candles of several exchanges step by step, in rising order of time.
 ///
 /// A step that one exchange lacks is merged from the others; a step that none has stays a gap.
@@ -85,12 +114,19 @@ pub fn aggregate_candles(sources: &[&[Candle]], rules: &CandleAggregation) -> Ve
     for candle in sources.iter().copied().flatten() {
         steps.entry(candle.open_time_ms).or_default().push(candle);
     }
-    steps.into_iter().filter_map(|(at_ms, parts)| merge(at_ms, &parts, *rules)).collect()
+    steps.into_iter().filter_map(|(at_ms, parts)| aggregate_step(at_ms, &parts, rules)).collect()
 }
 
-fn merge(open_time_ms: i64, parts: &[&Candle], rules: CandleAggregation) -> Option<Candle> {
+/// Merges the candles of one step; `None` without a candle or with a value that is not finite.
+pub fn aggregate_step(
+    open_time_ms: i64,
+    parts: &[&Candle],
+    rules: &CandleAggregation,
+) -> Option<Candle> {
+    let volumes: Vec<f64> = parts.iter().map(|candle| candle.volume).collect();
     let field = |of: fn(&Candle) -> f64, rule| {
-        aggregate(&parts.iter().map(|candle| of(candle)).collect::<Vec<_>>(), rule)
+        let values: Vec<f64> = parts.iter().map(|candle| of(candle)).collect();
+        aggregate_weighted(&values, &volumes, rule)
     };
     let open = field(|c| c.open, rules.open)?;
     let close = field(|c| c.close, rules.close)?;
@@ -158,6 +194,14 @@ mod tests {
         assert_eq!(merged(Aggregation::Max).to_bits(), 10.0_f64.to_bits());
         assert_eq!(merged(Aggregation::Min).to_bits(), 1.0_f64.to_bits());
         assert_eq!(merged(Aggregation::Sum).to_bits(), 18.0_f64.to_bits());
+        assert_eq!(merged(Aggregation::VolumeWeighted).to_bits(), 4.5_f64.to_bits());
+        let weighted =
+            |volumes: &[f64]| aggregate_weighted(&values, volumes, Aggregation::VolumeWeighted);
+        assert_eq!(weighted(&[1.0, 0.0, 1.0, 0.0]), Some(7.0));
+        assert_eq!(weighted(&[0.0; 4]), Some(4.5), "nothing was traded: the plain mean");
+        for broken in [&[1.0][..], &[1.0, 1.0, 1.0, f64::NAN], &[1.0, 1.0, 1.0, -1.0]] {
+            assert_eq!(weighted(broken), None, "{broken:?}");
+        }
         assert_eq!(aggregate(&[], Aggregation::Mean), None);
         assert_eq!(aggregate(&[1.0, f64::NAN], Aggregation::Max), None);
         assert_eq!(aggregate(&[f64::MAX, f64::MAX], Aggregation::Sum), None);
