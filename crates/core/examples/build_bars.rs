@@ -3,7 +3,8 @@
 //! `cargo run --release -p forecastd-core --example build_bars [millions of trades]`
 //!
 //! The market is made: prices walk, a trade every 20 ms, bars of one second and one minute. Each
-//! line is the best and the median of seven runs over the same trades, which lie in memory.
+//! line is the best and the median of seven runs over the same trades, which lie in memory, with a tick
+//! of the clock every 50 trades. The counts show that every trade was applied once.
 
 #![expect(clippy::print_stdout, reason = "the figures are what the example is for")]
 #![expect(clippy::disallowed_methods, reason = "a measurement wants real time")]
@@ -15,7 +16,8 @@ use forecastd_core::bars::{BarBuilder, BarEvent, BarRules, IdRule, NumberedTrade
 
 const RUNS: usize = 7;
 const START_MS: i64 = 1_700_000_000_000;
-const PAUSE_MS: i64 = 20;
+/// Mean pause between two trades.
+const PAUSE_MS: u64 = 20;
 
 /// A generator that is the same everywhere: `SplitMix64`.
 struct Random(u64);
@@ -37,7 +39,7 @@ fn market(count: u64) -> Vec<NumberedTrade> {
     (0..count)
         .map(|id| {
             cents = (cents + (random.next() % 201).cast_signed() - 100).max(100_000);
-            time_ms += (random.next() % 41).cast_signed() * PAUSE_MS / 20;
+            time_ms += (random.next() % (2 * PAUSE_MS + 1)).cast_signed();
             let size = (random.next() % 100_000_000 + 1) as f64 / 1e8;
             NumberedTrade { time_ms, id: id + 1, price: cents as f64 / 100.0, size }
         })
@@ -80,12 +82,15 @@ fn measure(name: &str, rules: BarRules, trades: &[NumberedTrade]) {
                 volume += bar.candle.volume;
             }
         };
-        builder.connected(0, &mut sink);
-        // No ticks: the market itself is the clock, and nothing is ahead of it.
+        builder.connected(START_MS - 1, &mut sink);
         let started = Instant::now();
-        for trade in trades {
-            let outcome = builder.trade(trade, &mut sink);
-            applied += u64::from(outcome == TradeOutcome::Applied);
+        // About a second of the market between two ticks of the clock.
+        for second in trades.chunks(50) {
+            builder.tick(second[0].time_ms, &mut sink);
+            for trade in second {
+                let outcome = builder.trade(trade, &mut sink);
+                applied += u64::from(outcome == TradeOutcome::Applied);
+            }
         }
         rates.push(trades.len() as f64 / started.elapsed().as_secs_f64() / 1e6);
     }

@@ -136,6 +136,8 @@ impl Session {
         let pace = &self.base.reload;
         let path = self.path.clone().unwrap_or_default();
         let mut watcher = Watcher::new(&path, pace.poll, pace.debounce);
+        let gone = output::closed();
+        tokio::pin!(gone);
         loop {
             let is_watched = self.path.is_some() && self.base.reload.watch;
             tokio::select! {
@@ -146,6 +148,8 @@ impl Session {
                     Request::ReopenLogs => reopen(&self.log),
                     Request::Dump => self.dump(),
                 },
+                // Nobody reads what this prints any more, as after `| head`.
+                () = &mut gone => return (true, Exit::Done),
                 line = events.recv() => self.print(line),
                 _ = save.tick() => {
                     if let Err(error) = self.network.save_progress() {
