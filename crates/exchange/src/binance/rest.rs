@@ -10,11 +10,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::interval_name;
-use super::message::{checked_trade, shape};
-use crate::config::refuse;
+use super::message::checked_trade;
+use crate::config::{check_symbol, refuse};
 use crate::error::ExchangeError;
-use crate::http::{Explanation, HttpClient};
-use crate::message::{DecodeError, amount, positive, symbol as check_symbol, time_ms};
+use crate::http::{Explanation, HttpClient, Meaning};
+use crate::message::{DecodeError, amount, positive, shape, time_ms};
+use crate::paging::unreadable;
 use crate::source::CandleSource;
 
 const KLINES: &str = "/api/v3/klines";
@@ -156,8 +157,7 @@ impl CandleSource for BinanceRest {
 }
 
 fn checked_symbol(symbol: &str) -> Result<String, ExchangeError> {
-    let rule = "1 to 32 letters and digits";
-    check_symbol("symbol", symbol).map_err(|_| refuse("symbol", symbol, rule))
+    check_symbol(symbol, "", "1 to 32 letters and digits")
 }
 
 /// A page must lie inside of what was asked and hold no more than was asked.
@@ -286,9 +286,7 @@ pub fn decode_error(body: &[u8]) -> Result<(i64, String), DecodeError> {
 
 fn explain(body: &[u8]) -> Option<Explanation> {
     let (code, message) = decode_error(body).ok()?;
-    Some(Explanation { code, message, is_transient: TRANSIENT_CODES.contains(&code) })
-}
-
-fn unreadable(path: &str, error: &DecodeError) -> ExchangeError {
-    ExchangeError::Decode { path: path.to_owned(), reason: error.to_string() }
+    let is_transient = TRANSIENT_CODES.contains(&code);
+    let meaning = if is_transient { Meaning::Later } else { Meaning::Wrong };
+    Some(Explanation { code: Some(code), message, meaning })
 }
