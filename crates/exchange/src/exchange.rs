@@ -18,7 +18,7 @@ use crate::feed::run_feed;
 use crate::intervals::Intervals;
 use crate::socket::Protocol;
 use crate::source::CandleSource;
-use crate::{binance, bybit};
+use crate::{binance, bybit, kraken};
 
 /// What an adapter's folder tells about its exchange.
 pub(crate) struct Adapter {
@@ -47,16 +47,19 @@ pub enum Exchange {
     Binance,
     /// Bybit spot.
     Bybit,
+    /// Kraken spot.
+    Kraken,
 }
 
 impl Exchange {
     /// All exchanges, by name.
-    pub const ALL: [Self; 2] = [Self::Binance, Self::Bybit];
+    pub const ALL: [Self; 3] = [Self::Binance, Self::Bybit, Self::Kraken];
 
     const fn adapter(self) -> &'static Adapter {
         match self {
             Self::Binance => &binance::ADAPTER,
             Self::Bybit => &bybit::ADAPTER,
+            Self::Kraken => &kraken::ADAPTER,
         }
     }
 
@@ -136,7 +139,7 @@ impl FromStr for Exchange {
 }
 
 /// For messages; a test compares it with the list.
-const NAMES: &str = "binance or bybit";
+const NAMES: &str = "binance, bybit or kraken";
 
 /// A live feed of one market of any exchange.
 #[derive(Debug)]

@@ -12,10 +12,11 @@ use serde_json::Value;
 use super::interval_name;
 use super::message::checked_trade;
 use crate::config::{check_symbol, refuse};
+use crate::continuity::Range;
 use crate::error::ExchangeError;
 use crate::http::{Explanation, HttpClient, Meaning};
 use crate::message::{DecodeError, amount, positive, shape, time_ms};
-use crate::paging::unreadable;
+use crate::paging::{existing, keep_closed, unreadable};
 use crate::source::CandleSource;
 
 const KLINES: &str = "/api/v3/klines";
@@ -23,11 +24,6 @@ const TRADES: &str = "/api/v3/trades";
 const AGGREGATE_TRADES: &str = "/api/v3/aggTrades";
 /// Greatest number of rows in one answer.
 const PAGE: usize = 1000;
-/// Greatest number of candles in one call: 100 pages, 200 of the 6000 weight units of a minute.
-const MAX_CANDLES: i64 = 100_000;
-/// A last row without a later one counts as closed this long (market time) after its interval, so
-/// that a clock that runs a little ahead does not take the running candle for a closed one.
-const CLOSED_MARGIN_MS: i64 = 3_000;
 /// What the exchange says about the weight that this address used in the running minute.
 const WEIGHT_HEADER: &str = "x-mbx-used-weight-1m";
 /// Error codes that mean "later": internal error, too many requests, time-out.
@@ -113,16 +109,10 @@ impl CandleSource for BinanceRest {
         let symbol = checked_symbol(symbol)?;
         let name = interval_name(interval)
             .ok_or_else(|| refuse("interval", &interval, "a Binance interval of 1s..1d"))?;
-        // Nothing after the running interval exists, however far the caller asks.
-        let end_ms = interval.next(self.clock.now_ms()).max(0);
-        let mut from_ms = interval.ceil(from_ms.clamp(0, end_ms));
-        let to_ms = interval.ceil(to_ms.min(end_ms));
-        if from_ms >= to_ms {
+        let Some(range) = existing(interval, from_ms, to_ms, self.clock.now_ms())? else {
             return Ok(Vec::new());
-        }
-        if (to_ms - from_ms) / interval.as_ms() > MAX_CANDLES {
-            return Err(ExchangeError::Range { from_ms, to_ms, limit: MAX_CANDLES });
-        }
+        };
+        let Range { mut from_ms, to_ms } = range;
         let mut candles: Vec<Candle> = Vec::new();
         loop {
             // Both ends are included; the row at `to_ms` is asked for only because a later row is
@@ -146,12 +136,7 @@ impl CandleSource for BinanceRest {
                 break;
             }
         }
-        if let Some(last) = candles.last() {
-            let is_open = self.clock.now_ms() < last.close_time_ms(interval) + CLOSED_MARGIN_MS;
-            if is_open || last.open_time_ms >= to_ms {
-                candles.pop();
-            }
-        }
+        keep_closed(&mut candles, interval, to_ms, self.clock.now_ms());
         Ok(candles)
     }
 }

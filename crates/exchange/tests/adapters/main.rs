@@ -14,6 +14,7 @@ mod binance;
 mod bybit;
 mod feed;
 mod http;
+mod kraken;
 mod owner;
 mod stream;
 
