@@ -110,16 +110,12 @@ fn rows_of(body: &[u8], what: &'static str) -> Result<(Vec<Vec<Value>>, Value), 
     let mut body: Body = serde_json::from_slice(body).map_err(|error| shape(what, &error))?;
     let last = body.result.remove("last").unwrap_or_default();
     let mut markets = body.result.into_iter();
-    match (markets.next(), markets.next()) {
-        (Some((_, rows)), None) => {
-            let rows = serde_json::from_value(rows).map_err(|error| shape(what, &error))?;
-            Ok((rows, last))
-        }
-        _ => {
-            let reason = "result does not hold exactly one market".to_owned();
-            Err(DecodeError::Shape { what, reason })
-        }
-    }
+    let (Some((_, rows)), None) = (markets.next(), markets.next()) else {
+        let reason = "result does not hold exactly one market".to_owned();
+        return Err(DecodeError::Shape { what, reason });
+    };
+    let rows = serde_json::from_value(rows).map_err(|error| shape(what, &error))?;
+    Ok((rows, last))
 }
 
 /// Reads the body of `/0/public/OHLC` into strictly rising, valid candles, each marked by whether it had

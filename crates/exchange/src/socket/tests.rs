@@ -3,6 +3,7 @@
 use tokio::io::{DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::SocketEvent::{Data, Lost, Subscribed, Unreadable};
 use super::*;
 use crate::Exchange;
 
@@ -188,7 +189,6 @@ async fn a_jump_in_the_numbering_and_a_bad_message_are_told() {
         socket
     })
     .await;
-    use SocketEvent::{Data, Lost, Subscribed, Unreadable};
     assert!(
         matches!(
             end.told[..],
