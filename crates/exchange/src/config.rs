@@ -15,7 +15,7 @@ const MAX_BACKFILL_LIMIT: u32 = 100_000;
 /// embedded network runs market time hundreds of times faster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedConfig {
-    /// The exchange's own spelling of the market, for example `BTCUSDT`.
+    /// The exchange's own spelling of the market, for example `BTCUSDT`, `BTC-USD` or `BTC/USD`.
     pub symbol: String,
     /// Length of the candles.
     pub interval: Interval,
@@ -69,18 +69,15 @@ impl Default for FeedConfig {
 }
 
 impl FeedConfig {
-    /// Checks every setting.
+    /// Checks every setting, apart from what depends on the exchange: its spelling of symbols and its
+    /// intervals are checked where its feed is made.
     ///
     /// # Errors
     /// [`ExchangeError::Config`] names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), ExchangeError> {
         let hour = Duration::from_hours(1);
         let milli = Duration::from_millis(1);
-        if !(1..=32).contains(&self.symbol.len())
-            || !self.symbol.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        {
-            return Err(refuse("symbol", &self.symbol, "1 to 32 letters and digits"));
-        }
+        check_symbol(&self.symbol, "-/", "1 to 32 letters and digits, `-` or `/` between them")?;
         check_url("ws_url", &self.ws_url, ["wss://", "ws://"], "wss://host or ws://host")?;
         check_url(
             "rest_url",
@@ -110,6 +107,19 @@ impl FeedConfig {
         }
         Ok(())
     }
+}
+
+/// Checks and copies a symbol: letters and digits, with any of `separators` only between them.
+pub(crate) fn check_symbol(
+    symbol: &str,
+    separators: &str,
+    rule: &'static str,
+) -> Result<String, ExchangeError> {
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_good =
+        symbol.len() <= 32 && symbol.split(|letter| separators.contains(letter)).all(is_word);
+    if is_good { Ok(symbol.to_owned()) } else { Err(refuse("symbol", symbol, rule)) }
 }
 
 fn check_url(
@@ -149,12 +159,22 @@ mod tests {
         FeedConfig::default().validate().unwrap();
     }
 
+    #[test]
+    fn the_spellings_of_all_exchanges_are_valid() {
+        for symbol in ["BTCUSDT", "BTC-USD", "BTC/USD", "1INCH-USD"] {
+            let config = FeedConfig { symbol: symbol.to_owned(), ..FeedConfig::default() };
+            config.validate().unwrap();
+        }
+    }
+
     type Damage = fn(&mut FeedConfig);
 
     #[test]
     fn each_bad_setting_is_named() {
-        let broken: [(&str, Damage); 12] = [
-            ("symbol", |c| c.symbol = "BTC/USDT".into()),
+        let broken: [(&str, Damage); 14] = [
+            ("symbol", |c| c.symbol = "BTC?USDT".into()),
+            ("symbol", |c| c.symbol = "../USDT".into()),
+            ("symbol", |c| c.symbol = "BTC-".into()),
             ("symbol", |c| c.symbol = String::new()),
             ("ws_url", |c| c.ws_url = "https://host".into()),
             ("ws_url", |c| c.ws_url = "wss://host/ws".into()),

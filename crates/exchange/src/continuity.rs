@@ -8,6 +8,11 @@
 //! Invariants: every final candle that was told opens before `next_ms`; every held one opens at or
 //! after it. An interval without a candle is passed over only when a later candle proves that the
 //! exchange has none.
+//!
+//! Where the exchange does not say which candle is final, a later one proves it: the last values that
+//! were seen of the earlier one stand, unless something may have been missed in between
+//! ([`Continuity::distrust`]). Without a later one, and after anything was missed, the clock decides
+//! that it is over and REST what its values are.
 
 use std::collections::BTreeMap;
 
@@ -54,21 +59,57 @@ pub(crate) struct Continuity {
     held: BTreeMap<i64, Candle>,
     /// After a (re)subscription: live candles do not count until everything before this is known.
     hold_until_ms: Option<i64>,
+    /// The newest candle of an exchange that does not say what is final.
+    unmarked: Option<Candle>,
 }
 
 impl Continuity {
     /// Starts with the interval that opens at `next_ms` as the first one to tell.
     pub(crate) const fn new(interval: Interval, grace_ms: i64, next_ms: i64) -> Self {
-        Self { interval, grace_ms, next_ms, held: BTreeMap::new(), hold_until_ms: None }
+        Self {
+            interval,
+            grace_ms,
+            next_ms,
+            held: BTreeMap::new(),
+            hold_until_ms: None,
+            unmarked: None,
+        }
     }
 
     /// Notes that a subscription begins: every interval that closed before counts as touched.
     pub(crate) fn subscribed(&mut self, now_ms: i64) {
+        self.distrust();
         self.hold_until_ms = Some(self.interval.floor(now_ms));
         self.release_hold();
     }
 
-    /// Takes a live candle.
+    /// Notes that something may have been missed: what was seen of the running candle is no longer
+    /// known to be its last state.
+    pub(crate) const fn distrust(&mut self) {
+        self.unmarked = None;
+    }
+
+    /// Takes a live candle of an exchange that does not say whether it is final.
+    pub(crate) fn offer_unmarked(&mut self, candle: Candle, now_ms: i64) -> Vec<Offer> {
+        let at = candle.open_time_ms;
+        if at > now_ms {
+            return vec![Offer::Future];
+        }
+        match self.unmarked {
+            // Late word about a candle that is over.
+            Some(newest) if at < newest.open_time_ms => vec![self.offer(candle, true, now_ms)],
+            Some(over) if at > over.open_time_ms => {
+                self.unmarked = Some(candle);
+                vec![self.offer(over, true, now_ms), self.offer(candle, false, now_ms)]
+            }
+            _ => {
+                self.unmarked = Some(candle);
+                vec![self.offer(candle, false, now_ms)]
+            }
+        }
+    }
+
+    /// Takes a live candle that the exchange marks as final or forming.
     pub(crate) fn offer(&mut self, candle: Candle, is_final: bool, now_ms: i64) -> Offer {
         let at = candle.open_time_ms;
         if at > now_ms {
@@ -322,6 +363,48 @@ mod tests {
         assert_eq!(row.cap(50 * STEP, 50), None);
         assert_eq!(row.cap(60 * STEP, 50), Some(Range { from_ms: 0, to_ms: 10 * STEP }));
         assert_eq!(row.missing(60 * STEP + 5_000).unwrap().from_ms, 10 * STEP);
+    }
+
+    #[test]
+    fn without_a_mark_a_later_candle_makes_the_one_before_final() {
+        let mut row = start(0);
+        let changed = Candle { volume: 7.0, ..candle(0) };
+        assert_eq!(row.offer_unmarked(candle(0), 10), [Offer::Forming(candle(0))]);
+        assert_eq!(row.offer_unmarked(changed, 20), [Offer::Forming(changed)]);
+        assert_eq!(
+            row.offer_unmarked(candle(1), STEP),
+            [Offer::Final(vec![changed]), Offer::Forming(candle(1))]
+        );
+        // A correction comes too late: what was told stands.
+        assert_eq!(row.offer_unmarked(candle(0), STEP), [Offer::Quiet]);
+        assert_eq!(row.offer_unmarked(candle(9), STEP), [Offer::Future]);
+        assert_eq!(row.missing(2 * STEP + 4_999), None);
+        let range = row.missing(2 * STEP + 5_000).unwrap();
+        assert_eq!(range, Range { from_ms: STEP, to_ms: 2 * STEP });
+    }
+
+    #[test]
+    fn without_a_mark_a_skipped_interval_is_asked_for() {
+        let mut row = start(0);
+        assert_eq!(row.offer_unmarked(candle(0), 10), [Offer::Forming(candle(0))]);
+        let later = row.offer_unmarked(candle(2), 2 * STEP);
+        assert_eq!(later, [Offer::Final(vec![candle(0)]), Offer::Quiet]);
+        assert_eq!(row.offer_unmarked(candle(3), 3 * STEP), [Offer::Quiet, Offer::Quiet]);
+        let range = row.missing(3 * STEP).unwrap();
+        assert_eq!(range, Range { from_ms: STEP, to_ms: 3 * STEP });
+        assert_eq!(indexes(&row.filled(range, vec![candle(1)]).backfill), [1, 2]);
+    }
+
+    #[test]
+    fn what_was_seen_before_a_loss_is_never_taken_for_final() {
+        let losses: [fn(&mut Continuity); 2] = [Continuity::distrust, |row| row.subscribed(10)];
+        for lose in losses {
+            let mut row = start(0);
+            assert_eq!(row.offer_unmarked(candle(0), 10), [Offer::Forming(candle(0))]);
+            lose(&mut row);
+            assert_eq!(row.offer_unmarked(candle(1), STEP), [Offer::Quiet]);
+            assert_eq!(row.missing(STEP + 5_000), Some(Range { from_ms: 0, to_ms: STEP }));
+        }
     }
 
     #[derive(Debug, Clone)]

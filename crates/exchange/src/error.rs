@@ -25,6 +25,16 @@ pub enum ExchangeError {
         /// Greatest number of candles in one call.
         limit: i64,
     },
+    /// The exchange keeps only its newest candles, and the range begins before them.
+    #[error(
+        "candles from {from_ms} ms on are gone, the oldest that the exchange has is {oldest_ms} ms"
+    )]
+    TooOld {
+        /// First open time asked for.
+        from_ms: i64,
+        /// First open time that can be had.
+        oldest_ms: i64,
+    },
     /// No connection, a broken one, or no answer in time.
     #[error("request to {path} failed, check the network and the host name")]
     Transport {
@@ -34,18 +44,22 @@ pub enum ExchangeError {
         #[source]
         source: reqwest::Error,
     },
-    /// Too many requests (HTTP 429), or banned for having sent too many (HTTP 418).
+    /// Too many requests (HTTP 429, or an error code that means the same), or banned for having sent
+    /// too many (HTTP 418).
     #[error("exchange answered {status}, too many requests: wait {retry_after:?}")]
     RateLimited {
-        /// 429 or 418.
+        /// The status.
         status: u16,
         /// Real time to wait, from the header `Retry-After` or a default.
         retry_after: Duration,
     },
-    /// Refused by a firewall or for the country of this machine (HTTP 403, 451).
-    #[error("exchange refuses this address with status {status} ({message}), use another host")]
+    /// Refused by a firewall or for the country of this machine (HTTP 403, 451, or an error code that
+    /// means the same).
+    #[error(
+        "exchange refuses this address with status {status} ({message}), use another host or a proxy"
+    )]
     Blocked {
-        /// 403 or 451.
+        /// The status.
         status: u16,
         /// The exchange's words, shortened.
         message: String,
@@ -97,6 +111,7 @@ impl ExchangeError {
             | Self::Decode { .. } => true,
             Self::Config { .. }
             | Self::Range { .. }
+            | Self::TooOld { .. }
             | Self::Blocked { .. }
             | Self::Refused { .. } => false,
         }

@@ -27,14 +27,18 @@ const MIN_REPEAT: Duration = Duration::from_millis(20);
 /// them; a longer ban leaves the gap to the owner, so that a forecaster is not blind meanwhile.
 const MAX_HOLD: Duration = Duration::from_mins(5);
 
+/// How far back a trade number may lie to count as a repeated trade (snapshots hold at most some
+/// hundred). Further back the exchange began to count anew.
+const MAX_REPEATED: u64 = 10_000;
+
 type Fetch = Pin<Box<dyn Future<Output = Result<Vec<Candle>, ExchangeError>> + Send>>;
 
 /// Runs a feed until `cancel`, or until nobody receives `events`.
-pub(crate) async fn run_feed<P: Protocol>(
+pub(crate) async fn run_feed(
     config: FeedConfig,
     clock: Arc<dyn Clock>,
     source: Arc<dyn CandleSource>,
-    protocol: P,
+    protocol: Box<dyn Protocol>,
     seed: u64,
     events: mpsc::Sender<FeedEvent>,
     cancel: watch::Receiver<bool>,
@@ -81,12 +85,14 @@ impl Feed {
     ) -> Self {
         let running_ms = config.interval.floor(clock.now_ms());
         let next_ms = config.resume_from_ms.unwrap_or(running_ms);
+        let max_backfill =
+            source.reach().map_or(config.max_backfill, |reach| reach.min(config.max_backfill));
         let grace_ms = i64::try_from(config.final_grace.as_millis()).unwrap_or(i64::MAX);
         Self {
             continuity: Continuity::new(config.interval, grace_ms, next_ms),
             // Not the socket's own row of random numbers, so that the two do not pause alike.
             backoff: Backoff::new(config.backoff_min, config.backoff_max, !seed),
-            config,
+            config: FeedConfig { max_backfill, ..config },
             clock,
             source,
             events,
@@ -222,8 +228,17 @@ impl Feed {
                 }
             }
             SocketEvent::Data(_) => {}
-            SocketEvent::Unreadable(class) => self.drop_counted(class, 1),
+            SocketEvent::Unreadable(class) => {
+                // It may have been the last word about the running candle.
+                self.continuity.distrust();
+                self.drop_counted(class, 1);
+            }
+            SocketEvent::Lost => {
+                tracing::debug!("message lost on its way");
+                self.continuity.distrust();
+            }
             SocketEvent::Disconnected { reason, retry_in } => {
+                self.continuity.distrust();
                 self.tell(FeedEvent::Disconnected { reason, retry_in }).await?;
             }
         }
@@ -237,16 +252,22 @@ impl Feed {
             self.drop_counted(DropClass::Unexpected, 1);
             return Ok(());
         }
-        let is_final = update.is_final.unwrap_or(false);
-        match self.continuity.offer(update.candle, is_final, self.clock.now_ms()) {
-            Offer::Final(finals) => self.tell_finals(finals).await,
-            Offer::Forming(candle) => self.try_tell(FeedEvent::Candle { candle, is_final: false }),
-            Offer::Quiet => Ok(()),
-            Offer::Future => {
-                self.drop_counted(DropClass::Future, 1);
-                Ok(())
+        let now_ms = self.clock.now_ms();
+        let offers = match update.is_final {
+            Some(is_final) => vec![self.continuity.offer(update.candle, is_final, now_ms)],
+            None => self.continuity.offer_unmarked(update.candle, now_ms),
+        };
+        for offer in offers {
+            match offer {
+                Offer::Final(finals) => self.tell_finals(finals).await?,
+                Offer::Forming(candle) => {
+                    self.try_tell(FeedEvent::Candle { candle, is_final: false })?;
+                }
+                Offer::Quiet => {}
+                Offer::Future => self.drop_counted(DropClass::Future, 1),
             }
         }
+        Ok(())
     }
 
     fn trade(&mut self, update: TradeUpdate) -> Result<(), Stopped> {
@@ -256,10 +277,18 @@ impl Feed {
         }
         if let Some(numbers) = update.numbers {
             if let Some(last) = self.last_trade_number {
+                // After subscribing some exchanges begin with trades that are already known.
+                if (last.saturating_sub(MAX_REPEATED)..=last).contains(numbers.end()) {
+                    return Ok(());
+                }
                 let lost = numbers.start().saturating_sub(last).saturating_sub(1);
                 self.drop_counted(DropClass::LostTrade, lost);
             }
             self.last_trade_number = Some(*numbers.end());
+        }
+        if !self.config.trades {
+            // Subscribed to only as a sign of life.
+            return Ok(());
         }
         self.try_tell(FeedEvent::Trade(Trade::clone(&update.trade)))
     }

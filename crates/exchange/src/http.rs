@@ -1,4 +1,4 @@
-//! One bounded GET: size, time, redirects, and the meaning of status codes.
+//! One bounded GET: size, time, pace, redirects, and the meaning of status codes.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::refuse;
 use crate::error::ExchangeError;
@@ -18,18 +18,30 @@ const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Error bodies are short; some are HTML of a firewall.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Wait after 429 and 418 when the exchange does not say how long.
-const DEFAULT_RATE_WAIT: Duration = Duration::from_mins(1);
+pub(crate) const DEFAULT_RATE_WAIT: Duration = Duration::from_mins(1);
 const DEFAULT_BAN_WAIT: Duration = Duration::from_mins(2);
 /// The longest ban that an exchange documents.
 const MAX_WAIT: Duration = Duration::from_hours(72);
 
+/// What a refusal in the exchange's own words means for the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// "Try again later", whatever the status is.
+    Later,
+    /// Too many requests; how long to wait where no header says it.
+    TooFast(Duration),
+    /// Not from this address.
+    Blocked,
+    /// The request is wrong, or the status says more.
+    Wrong,
+}
+
 /// What an exchange's error body says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Explanation {
-    pub(crate) code: i64,
+    pub(crate) code: Option<i64>,
     pub(crate) message: String,
-    /// The code means "try again later" whatever the status is.
-    pub(crate) is_transient: bool,
+    pub(crate) meaning: Meaning,
 }
 
 /// A client for one host. After "too many requests" it refuses further calls by itself until the
@@ -40,6 +52,9 @@ pub(crate) struct HttpClient {
     base: Url,
     explain: fn(&[u8]) -> Option<Explanation>,
     closed_until: Mutex<Option<(Instant, u16)>>,
+    /// Shortest time between two requests, and when the next one may go out.
+    gap: Duration,
+    next_at: Mutex<Option<Instant>>,
 }
 
 impl HttpClient {
@@ -61,7 +76,14 @@ impl HttpClient {
             .user_agent(concat!("forecastd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|source| ExchangeError::Transport { path: "/".to_owned(), source })?;
-        Ok(Self { client, base, explain, closed_until: Mutex::new(None) })
+        let (closed_until, next_at) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self { client, base, explain, closed_until, gap: Duration::ZERO, next_at })
+    }
+
+    /// Sends the requests at least `gap` apart, for exchanges that count them by the second.
+    pub(crate) const fn with_gap(mut self, gap: Duration) -> Self {
+        self.gap = gap;
+        self
     }
 
     /// Fetches `path` with `query` and returns the headers and the body of a 200 answer.
@@ -71,6 +93,10 @@ impl HttpClient {
         query: &[(&str, &str)],
     ) -> Result<(HeaderMap, Vec<u8>), ExchangeError> {
         self.check_gate()?;
+        if let Some(at) = self.reserve() {
+            sleep_until(at).await;
+            self.check_gate()?;
+        }
         let mut url = self.base.clone();
         url.set_path(path);
         url.query_pairs_mut().extend_pairs(query);
@@ -84,13 +110,37 @@ impl HttpClient {
         let headers = response.headers().clone();
         // The status decides; a body that cannot be read only costs the explanation.
         let body = read_body(&mut response, path, MAX_ERROR_BYTES).await.unwrap_or_default();
-        let error = classify(status, &headers, &body, self.explain);
+        Err(self.refused(status, &headers, (self.explain)(&body), &body))
+    }
+
+    /// Turns a refusal into an error. For exchanges that refuse with status 200 the adapter calls it
+    /// with the explanation that it found in the body.
+    pub(crate) fn refused(
+        &self,
+        status: u16,
+        headers: &HeaderMap,
+        explanation: Option<Explanation>,
+        body: &[u8],
+    ) -> ExchangeError {
+        let error = classify(status, headers, explanation, body);
         if let ExchangeError::RateLimited { status, retry_after } = error {
             let until = Instant::now() + retry_after;
             *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some((until, status));
         }
-        Err(error)
+        error
+    }
+
+    /// Takes the next place in the row of requests; `None` when it is now.
+    fn reserve(&self) -> Option<Instant> {
+        if self.gap.is_zero() {
+            return None;
+        }
+        let now = Instant::now();
+        let mut next_at = self.next_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = next_at.map_or(now, |next| next.max(now));
+        *next_at = Some(at + self.gap);
+        (at > now).then_some(at)
     }
 
     fn check_gate(&self) -> Result<(), ExchangeError> {
@@ -129,25 +179,23 @@ async fn read_body(
 fn classify(
     status: u16,
     headers: &HeaderMap,
+    explanation: Option<Explanation>,
     body: &[u8],
-    explain: fn(&[u8]) -> Option<Explanation>,
 ) -> ExchangeError {
-    let explanation = explain(body);
-    let code = explanation.as_ref().map(|found| found.code);
-    let is_transient = explanation.as_ref().is_some_and(|found| found.is_transient);
-    let message = match explanation {
-        Some(found) => shorten(&found.message),
-        None => shorten(&String::from_utf8_lossy(body)),
+    let (code, message, meaning) = match explanation {
+        Some(found) => (found.code, shorten(&found.message), found.meaning),
+        None => (None, shorten(&String::from_utf8_lossy(body)), Meaning::Wrong),
     };
-    match status {
-        429 | 418 => {
-            let default = if status == 418 { DEFAULT_BAN_WAIT } else { DEFAULT_RATE_WAIT };
-            let retry_after = retry_after(headers).unwrap_or(default).min(MAX_WAIT);
-            ExchangeError::RateLimited { status, retry_after }
-        }
-        403 | 451 => ExchangeError::Blocked { status, message },
-        500.. => ExchangeError::Server { status, message },
-        _ if is_transient => ExchangeError::Server { status, message },
+    let rate_limited = |default: Duration| {
+        let retry_after = retry_after(headers).unwrap_or(default).min(MAX_WAIT);
+        ExchangeError::RateLimited { status, retry_after }
+    };
+    match (status, meaning) {
+        (_, Meaning::TooFast(default)) => rate_limited(default),
+        (429, _) => rate_limited(DEFAULT_RATE_WAIT),
+        (418, _) => rate_limited(DEFAULT_BAN_WAIT),
+        (403 | 451, _) | (_, Meaning::Blocked) => ExchangeError::Blocked { status, message },
+        (500.., _) | (_, Meaning::Later) => ExchangeError::Server { status, message },
         _ => ExchangeError::Refused { status, code, message },
     }
 }
@@ -166,9 +214,9 @@ mod tests {
 
     fn explain(body: &[u8]) -> Option<Explanation> {
         (body == b"busy").then(|| Explanation {
-            code: -7,
+            code: Some(-7),
             message: "busy".into(),
-            is_transient: true,
+            meaning: Meaning::Later,
         })
     }
 
@@ -177,7 +225,7 @@ mod tests {
         if let Some(wait) = wait {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(wait));
         }
-        classify(status, &headers, body, explain)
+        classify(status, &headers, explain(body), body)
     }
 
     #[test]
@@ -196,6 +244,33 @@ mod tests {
         ] {
             assert_eq!(class(status, None, body).is_retryable(), is_retryable, "{status}");
         }
+    }
+
+    #[test]
+    fn the_exchanges_own_words_go_before_the_status() {
+        let class = |status, meaning| {
+            let found = Explanation { code: None, message: String::new(), meaning };
+            classify(status, &HeaderMap::new(), Some(found), b"")
+        };
+        let wait = Duration::from_mins(10);
+        assert_eq!(class(403, Meaning::TooFast(wait)).retry_after(), Some(wait));
+        assert_eq!(class(200, Meaning::TooFast(wait)).retry_after(), Some(wait));
+        assert!(matches!(class(200, Meaning::Blocked), ExchangeError::Blocked { .. }));
+        assert!(matches!(class(200, Meaning::Later), ExchangeError::Server { .. }));
+        assert!(matches!(class(200, Meaning::Wrong), ExchangeError::Refused { .. }));
+        assert!(matches!(class(403, Meaning::Later), ExchangeError::Blocked { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_keep_their_distance() {
+        let gap = Duration::from_secs(1);
+        let client = HttpClient::new("http://127.0.0.1:1", gap, explain).unwrap().with_gap(gap);
+        let now = Instant::now();
+        assert_eq!(client.reserve(), None);
+        assert_eq!(client.reserve(), Some(now + gap));
+        assert_eq!(client.reserve(), Some(now + 2 * gap));
+        tokio::time::advance(5 * gap).await;
+        assert_eq!(client.reserve(), None);
     }
 
     #[test]

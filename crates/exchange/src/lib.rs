@@ -12,21 +12,29 @@
 
 mod backoff;
 pub mod binance;
+pub mod bybit;
 mod config;
 mod continuity;
 mod error;
 mod event;
+mod exchange;
 mod feed;
 mod http;
+mod intervals;
+pub mod kraken;
 mod message;
+mod paging;
 mod socket;
 mod source;
 mod tls;
 
 pub use binance::{BinanceFeed, BinanceRest};
+pub use bybit::BybitRest;
 pub use config::FeedConfig;
 pub use error::ExchangeError;
 pub use event::{DropClass, FeedEvent};
-pub use message::{CandleUpdate, DecodeError, Message, TradeUpdate};
+pub use exchange::{Exchange, ExchangeFeed};
+pub use kraken::KrakenRest;
+pub use message::{CandleUpdate, DecodeError, Message, Topic, TradeUpdate};
 pub use source::CandleSource;
 pub use tls::install_tls;

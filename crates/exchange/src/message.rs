@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use chrono::DateTime;
 use forecastd_core::{Candle, CandleError, Interval, Trade};
 
 /// Greatest price or size that is believed; far above any market, far below the loss of precision.
@@ -12,6 +13,8 @@ const MAX_TIME_MS: i64 = 4_102_444_800_000;
 const MAX_DECIMAL_LEN: usize = 40;
 /// Longest symbol that is read.
 const MAX_SYMBOL_LEN: usize = 32;
+/// Longest text of a time that is read; RFC 3339 with nanoseconds takes 35.
+const MAX_TIME_LEN: usize = 40;
 
 /// One readable message of an exchange.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,15 +28,38 @@ pub enum Message {
         /// The request's number, where the answer repeats it.
         id: Option<u64>,
     },
+    /// The whole list of what is subscribed now; the answer of exchanges that number no requests.
+    Subscriptions(Vec<Topic>),
     /// A request was refused.
     Nack {
         /// The exchange's words, shortened.
         reason: String,
     },
+    /// A sign of life of the connection. It says nothing about the data: a refused or silent
+    /// subscription leaves it running.
+    Heartbeat,
+    /// The answer to a ping of this side; like a heartbeat no sign of data.
+    Pong,
+    /// The exchange tells its own state.
+    Status {
+        /// Whether it works as usual.
+        is_online: bool,
+        /// The exchange's word for the state, shortened.
+        state: String,
+    },
     /// The exchange is about to close the connection.
     GoingAway,
     /// Valid, but nothing that is used here.
     Other,
+}
+
+/// A channel of one market.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// The exchange's name of the channel.
+    pub channel: String,
+    /// The market, as the exchange spells it; of no meaning for a channel without markets.
+    pub symbol: String,
 }
 
 /// A candle as an exchange tells it.
@@ -108,6 +134,68 @@ pub(crate) fn positive(field: &'static str, text: &str) -> Result<f64, DecodeErr
     })
 }
 
+/// Checks an amount that came as a JSON number. The parser rounds correctly, so that it is the same
+/// value as that of the digits in the message.
+pub(crate) fn amount_number(field: &'static str, value: f64) -> Result<f64, DecodeError> {
+    if (0.0..=MAX_VALUE).contains(&value) {
+        return Ok(value);
+    }
+    Err(DecodeError::Value { field, value: value.to_string(), rule: "a number in 0..=1e15" })
+}
+
+/// Checks a price or size that came as a JSON number.
+pub(crate) fn positive_number(field: &'static str, value: f64) -> Result<f64, DecodeError> {
+    if value > 0.0 {
+        return amount_number(field, value);
+    }
+    let rule = "a number above 0 and up to 1e15";
+    Err(DecodeError::Value { field, value: value.to_string(), rule })
+}
+
+/// Reads an RFC 3339 time; what is finer than a millisecond is cut off.
+pub(crate) fn rfc3339_ms(field: &'static str, text: &str) -> Result<i64, DecodeError> {
+    let read =
+        if text.len() <= MAX_TIME_LEN { DateTime::parse_from_rfc3339(text).ok() } else { None };
+    let at = read.ok_or_else(|| DecodeError::Value {
+        field,
+        value: shorten(text),
+        rule: "a time such as 2026-01-02T03:04:05.678Z",
+    })?;
+    time_ms(field, at.timestamp_millis())
+}
+
+/// Reads seconds since 1970 with or without a fraction, from text: a double would move the last
+/// digits. What is finer than a millisecond is cut off.
+pub(crate) fn seconds_ms(field: &'static str, text: &str) -> Result<i64, DecodeError> {
+    let wrong = || {
+        let rule = "seconds since 1970, with or without a fraction";
+        DecodeError::Value { field, value: shorten(text), rule }
+    };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |part: &str| {
+        (1..=MAX_TIME_LEN).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if !is_number(whole) || !is_number(fraction) {
+        return Err(wrong());
+    }
+    let seconds: i64 = whole.parse().map_err(|_| wrong())?;
+    let millis = fraction.bytes().chain([b'0'; 3]).take(3);
+    let millis = millis.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+    let at_ms =
+        seconds.checked_mul(1000).and_then(|ms| ms.checked_add(millis)).ok_or_else(wrong)?;
+    time_ms(field, at_ms)
+}
+
+/// Reads JSON of any shape.
+pub(crate) fn json(text: &str) -> Result<serde_json::Value, DecodeError> {
+    serde_json::from_str(text).map_err(|error| DecodeError::Json(shorten(&error.to_string())))
+}
+
+/// What is wrong with the shape of a message or body.
+pub(crate) fn shape(what: &'static str, error: &serde_json::Error) -> DecodeError {
+    DecodeError::Shape { what, reason: shorten(&error.to_string()) }
+}
+
 /// Checks a time in milliseconds.
 pub(crate) fn time_ms(field: &'static str, value: i64) -> Result<i64, DecodeError> {
     if (0..=MAX_TIME_MS).contains(&value) {
@@ -163,6 +251,35 @@ mod tests {
             assert!(positive("p", text).is_err(), "{text}");
         }
         assert!(positive("p", "0").is_err());
+    }
+
+    #[test]
+    fn numbers_have_the_bounds_of_texts() {
+        assert_eq!(amount_number("v", 0.0), Ok(0.0));
+        assert_eq!(positive_number("p", 5.1e-5), Ok(5.1e-5));
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 1e16] {
+            assert!(amount_number("v", value).is_err(), "{value}");
+            assert!(positive_number("p", value).is_err(), "{value}");
+        }
+        assert!(positive_number("p", 0.0).is_err());
+    }
+
+    #[test]
+    fn times_are_cut_to_milliseconds() {
+        assert_eq!(rfc3339_ms("t", "2021-04-17T16:43:37.999999Z"), Ok(1_618_677_817_999));
+        assert_eq!(rfc3339_ms("t", "2026-09-10T17:32:00.000000000Z"), Ok(1_789_061_520_000));
+        assert_eq!(seconds_ms("t", "1534614057.321997"), Ok(1_534_614_057_321));
+        assert_eq!(seconds_ms("t", "1534614057.3"), Ok(1_534_614_057_300));
+        assert_eq!(seconds_ms("t", "1534614057"), Ok(1_534_614_057_000));
+        for text in
+            ["", ".", "1.", ".5", "-1", "1e9", "99999999999999999999", "9999999999", "1.2.3"]
+        {
+            assert!(seconds_ms("t", text).is_err(), "{text}");
+        }
+        for text in ["", "yesterday", "2021-04-17", "2221-04-17T16:43:37Z", "1969-01-01T00:00:00Z"]
+        {
+            assert!(rfc3339_ms("t", text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -6,11 +6,16 @@
 //!        +-- pause, rising <---+----------+<-------+  lost, silent, refused, too old
 //! ```
 //!
-//! Pings are answered by the WebSocket library while the loop reads.
+//! Ping frames are answered by the WebSocket library while the loop reads. An exchange that wants
+//! the client to ping in JSON gets that text on a fixed schedule. Heartbeats, pongs and states are no
+//! market data: they do not put off the end of a silent connection.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,17 +33,34 @@ use crate::tls::install_tls;
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Shortest pause before coming back to an exchange that said it is not online: Kraken asks for 5 s.
+const OFFLINE_PAUSE: Duration = Duration::from_secs(5);
+
+/// A text that this side has to send again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ping {
+    pub(crate) every: Duration,
+    pub(crate) text: String,
+}
 
 /// What one exchange says over the socket.
-pub(crate) trait Protocol {
+pub(crate) trait Protocol: Send + Sync + fmt::Debug {
     /// The address to connect to.
     fn url(&self) -> &str;
     /// The texts to send after connecting.
     fn requests(&self) -> Vec<String>;
-    /// Tells whether `message` confirms the requests.
-    fn is_confirmed_by(&self, message: &Message) -> bool;
+    /// Returns the positions in [`Protocol::requests`] of those that `message` confirms.
+    fn confirmed_by(&self, message: &Message) -> Vec<usize>;
     /// Reads one text message.
     fn decode(&self, text: &str) -> Result<Message, DecodeError>;
+    /// The ping that the exchange wants from its clients.
+    fn ping(&self) -> Option<Ping> {
+        None
+    }
+    /// The number of a message where the exchange numbers all messages of a connection by ones.
+    fn sequence(&self, _text: &str) -> Option<u64> {
+        None
+    }
 }
 
 /// What the loop tells the feed, in order.
@@ -48,7 +70,12 @@ pub(crate) enum SocketEvent {
     Subscribed,
     Data(Message),
     Unreadable(DropClass),
-    Disconnected { reason: String, retry_in: Duration },
+    /// The exchange's numbering says that messages did not arrive.
+    Lost,
+    Disconnected {
+        reason: String,
+        retry_in: Duration,
+    },
 }
 
 /// The part of the settings that concerns the connection.
@@ -96,9 +123,9 @@ pub(crate) async fn cancelled(cancel: &mut watch::Receiver<bool>) {
 }
 
 /// Runs connections one after the other until `cancel`, or until nobody receives `events`.
-pub(crate) async fn run_socket<P: Protocol>(
+pub(crate) async fn run_socket(
     settings: SocketSettings,
-    protocol: P,
+    protocol: Box<dyn Protocol>,
     seed: u64,
     events: mpsc::Sender<SocketEvent>,
     mut cancel: watch::Receiver<bool>,
@@ -109,10 +136,11 @@ pub(crate) async fn run_socket<P: Protocol>(
         let started = Instant::now();
         let mut session = Session {
             settings: &settings,
-            protocol: &protocol,
+            protocol: &*protocol,
             events: &events,
             cancel: &mut cancel,
             has_data: false,
+            is_offline: false,
         };
         let End::Lost { reason, is_planned } = session.run().await else {
             return;
@@ -122,7 +150,10 @@ pub(crate) async fn run_socket<P: Protocol>(
         if session.has_data && (is_planned || started.elapsed() >= settings.backoff_max) {
             backoff.reset();
         }
-        let retry_in = backoff.next_pause();
+        let mut retry_in = backoff.next_pause();
+        if session.is_offline {
+            retry_in = retry_in.max(OFFLINE_PAUSE);
+        }
         let event = SocketEvent::Disconnected { reason, retry_in };
         if !send(&events, event, &mut cancel).await {
             return;
@@ -158,16 +189,18 @@ async fn send(
 }
 
 /// One connection.
-struct Session<'a, P> {
+struct Session<'a> {
     settings: &'a SocketSettings,
-    protocol: &'a P,
+    protocol: &'a dyn Protocol,
     events: &'a mpsc::Sender<SocketEvent>,
     cancel: &'a mut watch::Receiver<bool>,
     /// Whether market data came.
     has_data: bool,
+    /// Whether the exchange said that it is not working as usual.
+    is_offline: bool,
 }
 
-impl<P: Protocol> Session<'_, P> {
+impl Session<'_> {
     async fn run(&mut self) -> End {
         let mut socket = match self.connect().await {
             Ok(socket) => socket,
@@ -205,39 +238,44 @@ impl<P: Protocol> Session<'_, P> {
             return Err(End::Stopped);
         }
         for request in self.protocol.requests() {
-            let sent = timeout(limit, socket.send(Frame::text(request))).await;
-            match sent {
-                Err(_) => return Err(End::lost("subscription could not be sent in time")),
-                Ok(Err(error)) => return Err(End::lost(describe("subscription not sent", &error))),
-                Ok(Ok(())) => {}
-            }
+            self.send_text(&mut socket, "subscription", request).await?;
         }
         Ok(socket)
     }
 
-    async fn read(&mut self, socket: &mut Socket) -> End {
+    async fn read<S>(&mut self, socket: &mut WebSocketStream<S>) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let opened = Instant::now();
         let too_old = opened + self.settings.max_age;
-        let mut confirm_by = Some(opened + self.settings.connect_timeout);
+        let mut waiting: BTreeSet<usize> = (0..self.protocol.requests().len()).collect();
+        let confirm_by = opened + self.settings.connect_timeout;
         let mut silent_at = opened + self.settings.idle_timeout;
+        let mut last_sequence = None;
+        let ping = self.protocol.ping();
+        let mut ping_at = ping.as_ref().map_or(too_old, |ping| opened + ping.every);
         loop {
-            let wake = confirm_by.unwrap_or(too_old).min(silent_at).min(too_old);
+            let confirm_at = if waiting.is_empty() { too_old } else { confirm_by };
             let frame = tokio::select! {
                 biased;
                 () = abandoned(self.cancel, self.events) => return End::Stopped,
+                // Before the frames: a busy connection must not put off its pings.
+                () = sleep_until(ping_at), if ping.is_some() => {
+                    if let Some(ping) = &ping {
+                        ping_at = Instant::now() + ping.every;
+                        if let Err(end) = self.send_text(socket, "ping", ping.text.clone()).await {
+                            return end;
+                        }
+                    }
+                    continue;
+                }
                 frame = socket.next() => frame,
-                () = sleep_until(wake) => {
-                    let now = Instant::now();
-                    return if confirm_by.is_some_and(|by| now >= by) {
-                        End::lost(format!("subscription not confirmed within {:?}", self.settings.connect_timeout))
-                    } else if now >= silent_at {
-                        End::lost(format!("no market data for {:?}", self.settings.idle_timeout))
-                    } else {
-                        End::Lost { reason: "connection replaced because of its age".into(), is_planned: true }
-                    };
+                () = sleep_until(confirm_at.min(silent_at).min(too_old)) => {
+                    return self.timed_out(!waiting.is_empty() && Instant::now() >= confirm_by, silent_at);
                 }
             };
-            let event = match frame {
+            let text = match frame {
                 None => return End::lost("connection closed"),
                 Some(Err(error)) => return End::lost(describe("connection lost", &error)),
                 Some(Ok(Frame::Close(frame))) => {
@@ -249,36 +287,104 @@ impl<P: Protocol> Session<'_, P> {
                     ));
                 }
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => continue,
-                Some(Ok(Frame::Binary(_))) => SocketEvent::Unreadable(DropClass::Binary),
-                Some(Ok(Frame::Text(text))) => match self.protocol.decode(&text) {
-                    Err(error) => {
-                        tracing::debug!(%error, "message dropped");
-                        SocketEvent::Unreadable(DropClass::Invalid)
+                Some(Ok(Frame::Binary(_))) => {
+                    if !self.tell(SocketEvent::Unreadable(DropClass::Binary)).await {
+                        return End::Stopped;
                     }
-                    Ok(Message::Nack { reason }) => {
-                        return End::lost(format!("exchange refused the subscription: {reason}"));
-                    }
-                    Ok(Message::GoingAway) => {
-                        let reason = "exchange announced a shutdown".to_owned();
-                        return End::Lost { reason, is_planned: true };
-                    }
-                    Ok(message)
-                        if confirm_by.is_some() && self.protocol.is_confirmed_by(&message) =>
-                    {
-                        confirm_by = None;
-                        SocketEvent::Subscribed
-                    }
-                    Ok(Message::Ack { .. } | Message::Other) => continue,
-                    Ok(message) => {
+                    continue;
+                }
+                Some(Ok(Frame::Text(text))) => text,
+            };
+            if let Some(number) = self.protocol.sequence(&text) {
+                let is_jump =
+                    last_sequence.is_some_and(|last: u64| last.checked_add(1) != Some(number));
+                last_sequence = Some(number);
+                if is_jump && !self.tell(SocketEvent::Lost).await {
+                    return End::Stopped;
+                }
+            }
+            match self.message(&text, &mut waiting) {
+                Err(end) => return end,
+                Ok(None) => {}
+                Ok(Some(event)) => {
+                    if matches!(event, SocketEvent::Data(_)) {
                         self.has_data = true;
                         silent_at = Instant::now() + self.settings.idle_timeout;
-                        SocketEvent::Data(message)
                     }
-                },
-            };
-            if !self.tell(event).await {
-                return End::Stopped;
+                    if !self.tell(event).await {
+                        return End::Stopped;
+                    }
+                }
             }
+        }
+    }
+
+    /// Reads one text; `None` when the feed has no use for it.
+    fn message(
+        &mut self,
+        text: &str,
+        waiting: &mut BTreeSet<usize>,
+    ) -> Result<Option<SocketEvent>, End> {
+        let message = match self.protocol.decode(text) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(%error, "message dropped");
+                return Ok(Some(SocketEvent::Unreadable(DropClass::Invalid)));
+            }
+        };
+        match message {
+            Message::Nack { reason } => {
+                Err(End::lost(format!("exchange refused the subscription: {reason}")))
+            }
+            Message::GoingAway => {
+                let reason = "exchange announced a shutdown".to_owned();
+                Err(End::Lost { reason, is_planned: true })
+            }
+            Message::Ack { .. } | Message::Subscriptions(_) => {
+                let was_waiting = !waiting.is_empty();
+                for position in self.protocol.confirmed_by(&message) {
+                    waiting.remove(&position);
+                }
+                Ok((was_waiting && waiting.is_empty()).then_some(SocketEvent::Subscribed))
+            }
+            Message::Status { is_online, state } => {
+                self.is_offline = !is_online;
+                if !is_online {
+                    tracing::warn!(%state, "exchange is not online");
+                }
+                Ok(None)
+            }
+            Message::Heartbeat | Message::Pong | Message::Other => Ok(None),
+            Message::Candles(_) | Message::Trades(_) => Ok(Some(SocketEvent::Data(message))),
+        }
+    }
+
+    fn timed_out(&self, is_unconfirmed: bool, silent_at: Instant) -> End {
+        if is_unconfirmed {
+            let limit = self.settings.connect_timeout;
+            End::lost(format!("subscription not confirmed within {limit:?}"))
+        } else if Instant::now() >= silent_at {
+            End::lost(format!("no market data for {:?}", self.settings.idle_timeout))
+        } else {
+            let reason = "connection replaced because of its age".into();
+            End::Lost { reason, is_planned: true }
+        }
+    }
+
+    async fn send_text<S>(
+        &self,
+        socket: &mut WebSocketStream<S>,
+        what: &str,
+        text: String,
+    ) -> Result<(), End>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let sent = timeout(self.settings.connect_timeout, socket.send(Frame::text(text))).await;
+        match sent {
+            Err(_) => Err(End::lost(format!("{what} could not be sent in time"))),
+            Ok(Err(error)) => Err(End::lost(describe(&format!("{what} not sent"), &error))),
+            Ok(Ok(())) => Ok(()),
         }
     }
 
@@ -290,3 +396,6 @@ impl<P: Protocol> Session<'_, P> {
 fn describe(what: &str, error: &tokio_tungstenite::tungstenite::Error) -> String {
     format!("{what}: {}", shorten(&error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,4 +25,9 @@ pub trait CandleSource: Send + Sync + fmt::Debug {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Candle>, ExchangeError>;
+
+    /// Returns how many of the newest intervals can be had; `None` where nothing is too old.
+    fn reach(&self) -> Option<u32> {
+        None
+    }
 }

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::interval_of;
 use crate::message::{
-    CandleUpdate, DecodeError, Message, TradeUpdate, amount, positive, shorten, symbol, time_ms,
+    CandleUpdate, DecodeError, Message, TradeUpdate, amount, json, positive, shape, shorten,
+    symbol, time_ms,
 };
 
 /// Reads one text message.
@@ -18,8 +19,7 @@ use crate::message::{
 /// # Errors
 /// [`DecodeError`] when the text is not JSON, or claims to be a trade or candle and is malformed.
 pub fn decode(text: &str) -> Result<Message, DecodeError> {
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| DecodeError::Json(shorten(&error.to_string())))?;
+    let value = json(text)?;
     let payload = match (value.get("stream"), value.get("data")) {
         (Some(_), Some(data)) => data,
         _ => &value,
@@ -186,10 +186,6 @@ pub(super) fn checked_trade(
         trade_id: Some(trade_id.to_string()),
         side: if is_buyer_maker { TradeSide::Sell } else { TradeSide::Buy },
     })
-}
-
-pub(super) fn shape(what: &'static str, error: &serde_json::Error) -> DecodeError {
-    DecodeError::Shape { what, reason: shorten(&error.to_string()) }
 }
 
 #[cfg(test)]

@@ -9,15 +9,17 @@ pub mod rest;
 pub mod subscription;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forecastd_core::{Clock, Interval};
 use tokio::sync::{mpsc, watch};
 
 pub use self::rest::BinanceRest;
 use self::subscription::Subscription;
-use crate::config::{FeedConfig, refuse};
+use crate::config::{FeedConfig, check_symbol, refuse};
 use crate::error::ExchangeError;
 use crate::event::FeedEvent;
+use crate::exchange::{Adapter, Parts};
 use crate::feed::run_feed;
 
 /// The candle lengths that Binance has and that lie on the grid from the Unix epoch. (Its `3d`,
@@ -37,6 +39,19 @@ const INTERVALS: [(&str, i64); 13] = [
     ("12h", 43_200_000),
     ("1d", 86_400_000),
 ];
+
+pub(crate) const ADAPTER: Adapter = Adapter {
+    name: "binance",
+    ws_url: "wss://data-stream.binance.vision",
+    rest_url: "https://data-api.binance.vision",
+    symbol: "BTCUSDT",
+    idle_timeout: Duration::from_mins(1),
+    intervals: &INTERVALS,
+    open: |config, clock| {
+        let feed = BinanceFeed::new(config.clone(), clock, 0)?;
+        Ok(Parts { protocol: Box::new(Subscription::new(config)), source: feed.rest })
+    },
+};
 
 /// Returns Binance's name of an interval, `None` where it has no such candles.
 pub fn interval_name(interval: Interval) -> Option<&'static str> {
@@ -71,6 +86,7 @@ impl BinanceFeed {
         seed: u64,
     ) -> Result<Self, ExchangeError> {
         config.validate()?;
+        check_symbol(&config.symbol, "", "1 to 32 letters and digits")?;
         if interval_name(config.interval).is_none() {
             return Err(refuse("interval", &config.interval, "a Binance interval of 1s..1d"));
         }
@@ -90,7 +106,7 @@ impl BinanceFeed {
     /// wait for room in `events`; trades and forming candles are dropped and counted without it.
     /// The future may be dropped at any point: the connection closes, nothing else is left.
     pub async fn run(self, events: mpsc::Sender<FeedEvent>, cancel: watch::Receiver<bool>) {
-        let subscription = Subscription::new(&self.config);
+        let subscription = Box::new(Subscription::new(&self.config));
         run_feed(self.config, self.clock, self.rest, subscription, self.seed, events, cancel).await;
     }
 }

@@ -10,11 +10,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::interval_name;
-use super::message::{checked_trade, shape};
-use crate::config::refuse;
+use super::message::checked_trade;
+use crate::config::{check_symbol, refuse};
+use crate::continuity::Range;
 use crate::error::ExchangeError;
-use crate::http::{Explanation, HttpClient};
-use crate::message::{DecodeError, amount, positive, symbol as check_symbol, time_ms};
+use crate::http::{Explanation, HttpClient, Meaning};
+use crate::message::{DecodeError, amount, positive, shape, time_ms};
+use crate::paging::{existing, keep_closed, unreadable};
 use crate::source::CandleSource;
 
 const KLINES: &str = "/api/v3/klines";
@@ -22,11 +24,6 @@ const TRADES: &str = "/api/v3/trades";
 const AGGREGATE_TRADES: &str = "/api/v3/aggTrades";
 /// Greatest number of rows in one answer.
 const PAGE: usize = 1000;
-/// Greatest number of candles in one call: 100 pages, 200 of the 6000 weight units of a minute.
-const MAX_CANDLES: i64 = 100_000;
-/// A last row without a later one counts as closed this long (market time) after its interval, so
-/// that a clock that runs a little ahead does not take the running candle for a closed one.
-const CLOSED_MARGIN_MS: i64 = 3_000;
 /// What the exchange says about the weight that this address used in the running minute.
 const WEIGHT_HEADER: &str = "x-mbx-used-weight-1m";
 /// Error codes that mean "later": internal error, too many requests, time-out.
@@ -112,16 +109,10 @@ impl CandleSource for BinanceRest {
         let symbol = checked_symbol(symbol)?;
         let name = interval_name(interval)
             .ok_or_else(|| refuse("interval", &interval, "a Binance interval of 1s..1d"))?;
-        // Nothing after the running interval exists, however far the caller asks.
-        let end_ms = interval.next(self.clock.now_ms()).max(0);
-        let mut from_ms = interval.ceil(from_ms.clamp(0, end_ms));
-        let to_ms = interval.ceil(to_ms.min(end_ms));
-        if from_ms >= to_ms {
+        let Some(range) = existing(interval, from_ms, to_ms, self.clock.now_ms())? else {
             return Ok(Vec::new());
-        }
-        if (to_ms - from_ms) / interval.as_ms() > MAX_CANDLES {
-            return Err(ExchangeError::Range { from_ms, to_ms, limit: MAX_CANDLES });
-        }
+        };
+        let Range { mut from_ms, to_ms } = range;
         let mut candles: Vec<Candle> = Vec::new();
         loop {
             // Both ends are included; the row at `to_ms` is asked for only because a later row is
@@ -145,19 +136,13 @@ impl CandleSource for BinanceRest {
                 break;
             }
         }
-        if let Some(last) = candles.last() {
-            let is_open = self.clock.now_ms() < last.close_time_ms(interval) + CLOSED_MARGIN_MS;
-            if is_open || last.open_time_ms >= to_ms {
-                candles.pop();
-            }
-        }
+        keep_closed(&mut candles, interval, to_ms, self.clock.now_ms());
         Ok(candles)
     }
 }
 
 fn checked_symbol(symbol: &str) -> Result<String, ExchangeError> {
-    let rule = "1 to 32 letters and digits";
-    check_symbol("symbol", symbol).map_err(|_| refuse("symbol", symbol, rule))
+    check_symbol(symbol, "", "1 to 32 letters and digits")
 }
 
 /// A page must lie inside of what was asked and hold no more than was asked.
@@ -286,9 +271,7 @@ pub fn decode_error(body: &[u8]) -> Result<(i64, String), DecodeError> {
 
 fn explain(body: &[u8]) -> Option<Explanation> {
     let (code, message) = decode_error(body).ok()?;
-    Some(Explanation { code, message, is_transient: TRANSIENT_CODES.contains(&code) })
-}
-
-fn unreadable(path: &str, error: &DecodeError) -> ExchangeError {
-    ExchangeError::Decode { path: path.to_owned(), reason: error.to_string() }
+    let is_transient = TRANSIENT_CODES.contains(&code);
+    let meaning = if is_transient { Meaning::Later } else { Meaning::Wrong };
+    Some(Explanation { code: Some(code), message, meaning })
 }

@@ -42,8 +42,8 @@ impl Protocol for Subscription {
         vec![self.request.clone()]
     }
 
-    fn is_confirmed_by(&self, message: &Message) -> bool {
-        matches!(message, Message::Ack { id: Some(REQUEST_ID) })
+    fn confirmed_by(&self, message: &Message) -> Vec<usize> {
+        if matches!(message, Message::Ack { id: Some(REQUEST_ID) }) { vec![0] } else { vec![] }
     }
 
     fn decode(&self, text: &str) -> Result<Message, DecodeError> {

@@ -1,55 +1,15 @@
 //! The REST client against bodies that no sane exchange sends.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::float_cmp,
-    reason = "test helpers may panic; what is compared must be equal to the bit"
-)]
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use forecastd_core::{Candle, Interval, ManualClock};
 use forecastd_exchange::{BinanceRest, CandleSource, ExchangeError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+
+use crate::http::{http, server};
 
 const FIVE: Interval = Interval::FIVE_MINUTES;
 const STEP: i64 = 300_000;
-
-/// A server that answers every connection with the same bytes. Ends with the test's runtime.
-async fn server(answer: Vec<u8>) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let task = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            // The whole head is read before the answer: closing with bytes unread would reset the
-            // connection and lose the answer on its way.
-            let (mut head, mut part) = (Vec::new(), [0; 4096]);
-            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-                match stream.read(&mut part).await {
-                    Ok(count) if count > 0 => head.extend_from_slice(&part[..count]),
-                    _ => break,
-                }
-            }
-            // The client may hang up in the middle of a body that is too long.
-            let _sent = stream.write_all(&answer).await;
-        }
-    });
-    (url, task)
-}
-
-fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}"
-    )
-    .into_bytes()
-}
 
 fn row(index: i64) -> String {
     let (open, last) = (index * STEP, index * STEP + STEP - 1);

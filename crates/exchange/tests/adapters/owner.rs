@@ -1,7 +1,5 @@
 //! A feed whose owner is gone.
 
-#![allow(clippy::unwrap_used, reason = "test helpers may panic")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +9,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-/// Far above what any step needs, so that only a real hang ends here.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::DEADLINE;
+
 const HOUR: Duration = Duration::from_hours(1);
 
 #[tokio::test]

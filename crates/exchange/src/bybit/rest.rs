@@ -1,0 +1,251 @@
+//! Bybit's REST interface: closed candles and the newest trades.
+//!
+//! Pages come newest first. Refusals come with status 200 and a `retCode`; `category` is always sent,
+//! without it Bybit answers with the candles of the perpetual contract.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use forecastd_core::{Candle, Clock, Interval, Trade};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::message::checked_trade;
+use super::{INTERVAL_RULE, INTERVALS, checked_symbol};
+use crate::error::ExchangeError;
+use crate::http::{DEFAULT_RATE_WAIT, Explanation, HttpClient, Meaning};
+use crate::intervals;
+use crate::message::{
+    CandleUpdate, DecodeError, amount, positive, shape, symbol as readable_symbol, time_ms,
+};
+use crate::paging::{check_page, existing, pages, unreadable};
+use crate::source::CandleSource;
+
+const KLINES: &str = "/v5/market/kline";
+const TRADES: &str = "/v5/market/recent-trade";
+/// Greatest number of rows in one answer.
+const PAGE: usize = 1000;
+/// Intervals of one page: both ends of the asked range are included.
+const PAGE_INTERVALS: i64 = 999;
+/// How long an address stays refused after 600 requests in 5 s.
+const IP_BAN: Duration = Duration::from_mins(10);
+/// `retCode`s that mean "later": server time-out, internal error, overload.
+const LATER: [i64; 3] = [10_000, 10_016, 10_429];
+/// Too many visits of this second.
+const TOO_MANY: i64 = 10_006;
+/// Too many requests of this address.
+const TOO_MANY_OF_ADDRESS: i64 = 10_018;
+/// The address or its country is refused.
+const BLOCKED: [i64; 3] = [10_009, 10_010, 10_024];
+
+/// A client of Bybit's public REST interface.
+#[derive(Debug)]
+pub struct BybitRest {
+    http: HttpClient,
+    clock: Arc<dyn Clock>,
+}
+
+impl BybitRest {
+    /// Creates a client of the host `rest_url` (`https://host`, without a path).
+    ///
+    /// `clock`: market time, which bounds what is asked for. `timeout`: real time for one request.
+    ///
+    /// # Errors
+    /// [`ExchangeError::Config`] when the address cannot be one.
+    pub fn new(
+        rest_url: &str,
+        clock: Arc<dyn Clock>,
+        timeout: Duration,
+    ) -> Result<Self, ExchangeError> {
+        Ok(Self { http: HttpClient::new(rest_url, timeout, explain)?, clock })
+    }
+
+    /// Returns the newest `limit` (at most 60) trades, oldest first.
+    ///
+    /// # Errors
+    /// [`ExchangeError`].
+    pub async fn trades(&self, symbol: &str, limit: u16) -> Result<Vec<Trade>, ExchangeError> {
+        let symbol = checked_symbol(symbol)?;
+        let limit = limit.clamp(1, 60).to_string();
+        let query = [("category", "spot"), ("symbol", &*symbol), ("limit", &*limit)];
+        let body = self.get(TRADES, &query).await?;
+        decode_trades(&body).map_err(|error| unreadable(TRADES, &error))
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, ExchangeError> {
+        let (headers, body) = self.http.get(path, query).await?;
+        match explain(&body) {
+            None => Ok(body),
+            refusal => Err(self.http.refused(200, &headers, refusal, &body)),
+        }
+    }
+}
+
+#[async_trait]
+impl CandleSource for BybitRest {
+    async fn candles(
+        &self,
+        symbol: &str,
+        interval: Interval,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Candle>, ExchangeError> {
+        let symbol = checked_symbol(symbol)?;
+        let name = intervals::named(&INTERVALS, interval, INTERVAL_RULE)?;
+        let Some(range) = existing(interval, from_ms, to_ms, self.clock.now_ms())? else {
+            return Ok(Vec::new());
+        };
+        let mut candles: Vec<Candle> = Vec::new();
+        for page in pages(range, interval, PAGE_INTERVALS) {
+            let (start, end) = (page.from_ms.to_string(), page.to_ms.to_string());
+            let query = [
+                ("category", "spot"),
+                ("symbol", &*symbol),
+                ("interval", name),
+                ("start", &*start),
+                ("end", &*end),
+                ("limit", "1000"),
+            ];
+            let body = self.get(KLINES, &query).await?;
+            let rows =
+                decode_klines(&body, interval).map_err(|error| unreadable(KLINES, &error))?;
+            check_page(KLINES, rows.iter().map(|row| &row.candle), page, PAGE)?;
+            // The answer says by its own clock what has closed. The row at the end of the page comes
+            // again with the next one.
+            let is_closed = |row: &CandleUpdate| {
+                row.is_final == Some(true) && row.candle.open_time_ms < page.to_ms
+            };
+            candles.extend(rows.into_iter().filter(is_closed).map(|row| row.candle));
+        }
+        Ok(candles)
+    }
+}
+
+#[derive(Deserialize)]
+struct Body<T> {
+    result: Option<List<T>>,
+    time: i64,
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    #[serde(default)]
+    symbol: Option<String>,
+    // Absent or null where there is nothing.
+    #[serde(default = "Option::default")]
+    list: Option<Vec<T>>,
+}
+
+/// Reads the body of `/v5/market/kline` into strictly rising, valid candles, each marked by whether it
+/// had closed when the answer was made.
+///
+/// # Errors
+/// [`DecodeError`] for the first row that is wrong; a page counts as a whole.
+pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<CandleUpdate>, DecodeError> {
+    let body: Body<Vec<Value>> =
+        serde_json::from_slice(body).map_err(|error| shape("kline", &error))?;
+    let now_ms = time_ms("time", body.time)?;
+    let Some(List { symbol, list: Some(rows) }) = body.result else {
+        return Ok(Vec::new());
+    };
+    let symbol = readable_symbol("symbol", &symbol.unwrap_or_default())?;
+    let mut updates: Vec<CandleUpdate> = Vec::with_capacity(rows.len().min(PAGE));
+    for row in rows.iter().rev() {
+        let candle = decode_row(row, interval)?;
+        if updates.last().is_some_and(|last| last.candle.open_time_ms >= candle.open_time_ms) {
+            let value = candle.open_time_ms.to_string();
+            return Err(DecodeError::Value { field: "start", value, rule: "falling" });
+        }
+        let is_final = Some(candle.close_time_ms(interval) <= now_ms);
+        updates.push(CandleUpdate { symbol: symbol.clone(), interval, candle, is_final });
+    }
+    Ok(updates)
+}
+
+/// `[start ms, open, high, low, close, volume, turnover]`, all texts.
+fn decode_row(row: &[Value], interval: Interval) -> Result<Candle, DecodeError> {
+    let text = |index: usize, field: &'static str| {
+        row.get(index).and_then(Value::as_str).ok_or_else(|| DecodeError::Shape {
+            what: "kline",
+            reason: format!("row without a readable {field}"),
+        })
+    };
+    let candle = Candle {
+        open_time_ms: milliseconds("start", text(0, "start")?)?,
+        open: positive("open", text(1, "open")?)?,
+        high: positive("high", text(2, "high")?)?,
+        low: positive("low", text(3, "low")?)?,
+        close: positive("close", text(4, "close")?)?,
+        volume: amount("volume", text(5, "volume")?)?,
+        trade_count: None,
+    };
+    candle.validate(interval)?;
+    Ok(candle)
+}
+
+fn milliseconds(field: &'static str, text: &str) -> Result<i64, DecodeError> {
+    // What is not a number is as wrong as a time before 1970.
+    time_ms(field, text.parse().unwrap_or(-1))
+}
+
+/// Reads the body of `/v5/market/recent-trade`, oldest first.
+///
+/// # Errors
+/// [`DecodeError`] for the first entry that is wrong.
+pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Entry {
+        exec_id: String,
+        price: String,
+        size: String,
+        side: String,
+        time: String,
+    }
+    let body: Body<Entry> =
+        serde_json::from_slice(body).map_err(|error| shape("recent-trade", &error))?;
+    let entries = body.result.and_then(|result| result.list).unwrap_or_default();
+    let read = |entry: &Entry| {
+        let at_ms = milliseconds("time", &entry.time)?;
+        checked_trade(&entry.price, &entry.size, at_ms, &entry.exec_id, &entry.side)
+    };
+    let mut trades = entries.iter().rev().map(read).collect::<Result<Vec<_>, _>>()?;
+    trades.sort_by_key(|trade| trade.time_ms);
+    Ok(trades)
+}
+
+/// Reads the refusal in `{"retCode":10006,"retMsg":"Too many visits!",...}`; `None` for success and for
+/// anything else.
+pub fn decode_refusal(body: &[u8]) -> Option<(i64, String)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Refusal {
+        ret_code: i64,
+        #[serde(default)]
+        ret_msg: String,
+    }
+    let refusal: Refusal = serde_json::from_slice(body).ok()?;
+    (refusal.ret_code != 0).then_some((refusal.ret_code, refusal.ret_msg))
+}
+
+fn explain(body: &[u8]) -> Option<Explanation> {
+    if let Some((code, message)) = decode_refusal(body) {
+        let meaning = match code {
+            TOO_MANY => Meaning::TooFast(DEFAULT_RATE_WAIT),
+            TOO_MANY_OF_ADDRESS => Meaning::TooFast(IP_BAN),
+            _ if BLOCKED.contains(&code) => Meaning::Blocked,
+            _ if LATER.contains(&code) => Meaning::Later,
+            _ => Meaning::Wrong,
+        };
+        return Some(Explanation { code: Some(code), message, meaning });
+    }
+    // The firewall's 403 is plain text or HTML. One for the country has other words.
+    let short = body.get(..body.len().min(4096))?;
+    let text = String::from_utf8_lossy(short).to_ascii_lowercase();
+    text.contains("access too frequent").then(|| Explanation {
+        code: None,
+        message: "access too frequent".to_owned(),
+        meaning: Meaning::TooFast(IP_BAN),
+    })
+}
