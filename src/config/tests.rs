@@ -382,7 +382,7 @@ fn the_difference_names_each_changed_key_once_with_its_class() {
     let lines: Vec<String> = difference.changes.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
     network.netuid: 8 -> 3 (start)
-    stream.BTCUSD-5m.symbol: "BTCUSDT" -> "BTCUSDC" (part (feed))
+    stream.BTCUSD-5m.symbol: "BTCUSDT" -> "BTCUSDC" (start)
     stream.BTCUSD-5m.ws_url: "wss://data-stream.binance.vision" -> "ws://127.0.0.1:1" (part (feed))
     model: lstm-small, last, drift -> last (part (model_pool))
     model.last.workers: 1 -> 2 (part (model_pool))
@@ -405,7 +405,7 @@ fn a_reload_without_a_start_keeps_the_keys_that_need_one() {
         level = "debug"
         [[stream]]
         id = "BTCUSD-5m"
-        symbol = "BTCUSDC"
+        ws_url = "ws://127.0.0.1:1"
         lookback = 400
         [[stream]]
         id = "ETHUSD-5m"
@@ -420,7 +420,8 @@ fn a_reload_without_a_start_keeps_the_keys_that_need_one() {
     assert_eq!(merged.network.netuid, 8);
     assert_eq!(merged.log.level, LogLevel::Debug);
     assert_eq!(merged.stream.len(), 1);
-    assert_eq!((merged.stream[0].symbol.as_str(), merged.stream[0].lookback), ("BTCUSDC", 500));
+    let stream = &merged.stream[0];
+    assert_eq!((stream.ws_url.as_str(), stream.lookback), ("ws://127.0.0.1:1", 500));
     assert_eq!(merged.model, new.model);
     // What was applied is no difference any more, what waits still is one.
     let rest = diff(&merged, &new);
