@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forecastd_core::Signer as _;
+use forecastd_core::{Signer as _, VoidReason};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -96,9 +96,13 @@ impl Said {
             *states.entry(round["state"].as_str().unwrap().to_owned()).or_default() += 1;
             let whole = ask(data_dir, &["rounds", "show", &id(round)]).await;
             let miners = whole["miners"].as_array().unwrap();
-            for (_, hotkey) in self.committed.iter().filter(|(of, _)| *of == id(round)) {
+            let told: Vec<_> = self.committed.iter().filter(|(of, _)| *of == id(round)).collect();
+            for (_, hotkey) in &told {
                 assert!(miners.iter().any(|miner| miner["hotkey"] == **hotkey), "{whole}");
             }
+            // What was told was on disk: such a round cannot end as one that got no commitment.
+            let has_none = whole["void_reason"] == VoidReason::NoCommitments.to_string();
+            assert!(told.is_empty() || !has_none, "commitments were told and lost: {whole}");
             for miner in miners
                 .iter()
                 .filter(|miner| honest.iter().any(|hotkey| miner["hotkey"] == **hotkey))
