@@ -13,6 +13,7 @@ use forecastd_core::{Candle, Clock, Rao, ScaledClock, Signer};
 use forecastd_devnet::chain::{DevChain, DevChainConfig, GenesisNeuron};
 use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, recording};
 use forecastd_devnet::peers::{self, LiarKind, PeerHandle, PeerKind};
+use forecastd_exchange::Exchange;
 use forecastd_wire::AxonTarget;
 
 use super::board::Names;
@@ -304,7 +305,8 @@ async fn start_exchange(
     market: &Arc<dyn Clock>,
 ) -> anyhow::Result<SimExchange> {
     let stream = base.stream.first().context("no stream is configured")?;
-    let mut config = SimExchangeConfig::new(candles.into(), stream.interval, Arc::clone(market));
+    let (candles, clock) = (candles.into(), Arc::clone(market));
+    let mut config = SimExchangeConfig::new(Exchange::Binance, candles, stream.interval, clock);
     config.symbol.clone_from(&stream.symbol);
     forecastd_devnet::exchange::spawn(config).await.context("starting the simulated exchange")
 }
