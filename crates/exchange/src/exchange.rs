@@ -167,7 +167,7 @@ impl ExchangeFeed {
     /// Asks `source` instead of a client of its own, so that limits hold for all who share it.
     #[must_use]
     pub fn with_source(self, source: Arc<dyn CandleSource>) -> Self {
-        Self { source, ..self }
+        Self { parts: Parts { source, ..self.parts }, ..self }
     }
 
     /// Runs until `cancel` becomes true, its sender is gone, or nobody receives `events`.

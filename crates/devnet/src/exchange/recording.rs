@@ -76,7 +76,8 @@ pub fn load_csv(path: &Path, interval: Interval) -> Result<Vec<Candle>, Recordin
     }
 }
 
-fn read(
+/// Reads a recording from `source`, which is called `file` in messages.
+pub(super) fn read(
     mut source: impl BufRead,
     file: &str,
     interval: Interval,
