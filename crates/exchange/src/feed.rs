@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forecastd_core::{Candle, Clock, Trade};
+use forecastd_core::{Candle, Clock};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -222,6 +222,7 @@ impl Feed {
                     self.candle(update).await?;
                 }
             }
+            SocketEvent::Data(Message::Trade(update)) => self.trade(update)?,
             SocketEvent::Data(Message::Trades(updates)) => {
                 for update in updates {
                     self.trade(update)?;
@@ -290,7 +291,7 @@ impl Feed {
             // Subscribed to only as a sign of life.
             return Ok(());
         }
-        self.try_tell(FeedEvent::Trade(Trade::clone(&update.trade)))
+        self.try_tell(FeedEvent::Trade(update.trade))
     }
 
     async fn tell_finals(&mut self, finals: Vec<Candle>) -> Result<(), Stopped> {

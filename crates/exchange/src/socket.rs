@@ -355,7 +355,9 @@ impl Session<'_> {
                 Ok(None)
             }
             Message::Heartbeat | Message::Pong | Message::Other => Ok(None),
-            Message::Candles(_) | Message::Trades(_) => Ok(Some(SocketEvent::Data(message))),
+            Message::Candles(_) | Message::Trade(_) | Message::Trades(_) => {
+                Ok(Some(SocketEvent::Data(message)))
+            }
         }
     }
 

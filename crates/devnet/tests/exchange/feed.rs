@@ -163,7 +163,7 @@ async fn trades_come_in_order_and_lost_ones_are_counted() {
     let ids: Vec<u64> = reader
         .trades
         .iter()
-        .map(|trade| trade.trade_id.as_ref().unwrap().parse().unwrap())
+        .map(|trade| trade.trade_id.as_ref().unwrap().number().unwrap())
         .collect();
     assert!(ids.windows(2).all(|two| two[0] < two[1]));
     let span = ids[ids.len() - 1] - ids[0] + 1;

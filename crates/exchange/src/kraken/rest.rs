@@ -134,7 +134,7 @@ pub fn decode_ohlc(
     let candles: Result<Vec<Candle>, DecodeError> =
         rows.iter().map(|row| decode_row(row, interval)).collect();
     let update = |candle: Candle| CandleUpdate {
-        symbol: symbol.clone(),
+        symbol,
         interval,
         candle,
         is_final: Some(candle.open_time_ms <= last_ms),
@@ -181,7 +181,7 @@ pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
             time_ms: seconds_ms("time", &at.to_string())?,
             price: positive("price", text(row, 0, "price")?)?,
             size: positive("volume", text(row, 1, "volume")?)?,
-            trade_id: Some(id.to_string()),
+            trade_id: Some(id.into()),
             side: side(text(row, 3, "side")?)?,
         });
     }
