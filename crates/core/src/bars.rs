@@ -107,6 +107,7 @@ impl NumberedTrade {
     ///
     /// A text that is not a number becomes the first eight bytes of its SHA-256: two of a million
     /// remembered ids collide with a chance below one in ten million.
+    #[inline]
     pub fn from_trade(trade: &Trade, ids: IdRule) -> Option<Self> {
         let id = trade.trade_id.as_ref()?;
         let id = match (id.number(), ids) {

@@ -20,6 +20,7 @@ enum Repr {
 
 impl TradeId {
     /// Returns the number that the id is or stands for, where it is one.
+    #[inline]
     pub fn number(&self) -> Option<u64> {
         match &self.0 {
             Repr::Number(number) => Some(*number),

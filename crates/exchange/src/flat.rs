@@ -5,6 +5,8 @@
 //! gives up on all of them ([`None`]), so that whoever uses it falls back on the general reader.
 //! What it does take means the same to both; the tests and the fuzz targets compare them.
 
+use std::slice;
+
 /// A value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flat<'a> {
@@ -59,8 +61,12 @@ impl<'a> Iterator for Fields<'a> {
 impl<'a> Fields<'a> {
     #[inline]
     fn field(&mut self) -> Option<(&'a [u8], Flat<'a>)> {
-        let [b'"', rest @ ..] = self.rest else { return None };
-        let (name, rest) = quoted(rest)?;
+        let (name, rest) = match self.rest {
+            // Most names are one letter.
+            [b'"', name, b'"', rest @ ..] if !is_special(*name) => (slice::from_ref(name), rest),
+            [b'"', rest @ ..] => quoted(rest)?,
+            _ => return None,
+        };
         let [b':', rest @ ..] = rest else { return None };
         let (value, rest) = value(rest)?;
         self.rest = match rest {
@@ -80,8 +86,16 @@ fn value(text: &[u8]) -> Option<(Flat<'_>, &[u8])> {
             Some((Flat::Text(text), rest))
         }
         [b'0'..=b'9', ..] => {
-            let length = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-            let (digits, rest) = text.split_at_checked(length)?;
+            let mut after = text;
+            while let Some((eight, rest)) = after.split_first_chunk::<8>()
+                && are_digits(u64::from_le_bytes(*eight))
+            {
+                after = rest;
+            }
+            while let [b'0'..=b'9', rest @ ..] = after {
+                after = rest;
+            }
+            let (digits, rest) = text.split_at_checked(text.len() - after.len())?;
             // JSON has no leading zeros; what else a number may have, the next field's comma refuses.
             let is_plain = digits.len() == 1 || !digits.starts_with(b"0");
             is_plain.then_some((Flat::Digits(digits), rest))
@@ -93,11 +107,43 @@ fn value(text: &[u8]) -> Option<(Flat<'_>, &[u8])> {
     }
 }
 
+const EACH: u64 = 0x0101_0101_0101_0101;
+const TOP_BITS: u64 = 0x80 * EACH;
+
+/// Whether a byte ends a text, begins an escape or may not stand in a text.
+const fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
+/// Returns how many of eight bytes come before the first special one.
+#[inline]
+const fn before_special(eight: u64) -> usize {
+    // A byte's top bit is set where the byte is 0, or below 32. A borrow may set that of a byte after
+    // such a one, too, but never before.
+    let quote = eight ^ (b'"' as u64 * EACH);
+    let escape = eight ^ (b'\\' as u64 * EACH);
+    let found = (quote.wrapping_sub(EACH) & !quote)
+        | (escape.wrapping_sub(EACH) & !escape)
+        | (eight.wrapping_sub(0x20 * EACH) & !eight);
+    (found & TOP_BITS).trailing_zeros() as usize / 8
+}
+
 /// Splits behind the closing quote; the opening one is already read.
 #[inline]
 fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    let length = text.iter().position(is_special)?;
+    let mut length = 0;
+    let mut after = text;
+    while let Some((eight, rest)) = after.split_first_chunk::<8>() {
+        let before = before_special(u64::from_le_bytes(*eight));
+        length += before;
+        if before < 8 {
+            break;
+        }
+        after = rest;
+    }
+    if after.len() < 8 {
+        length += after.iter().position(|byte| is_special(*byte))?;
+    }
     let (inside, rest) = text.split_at_checked(length)?;
     let [b'"', rest @ ..] = rest else { return None };
     Some((inside, rest))
@@ -105,35 +151,51 @@ fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Reads 1 to 19 digits and nothing else.
 #[inline]
-pub(crate) fn digits(mut text: &[u8]) -> Option<u64> {
-    if !(1..=19).contains(&text.len()) {
-        return None;
-    }
-    let mut value = 0_u64;
-    while let Some((eight, rest)) = text.split_first_chunk::<8>() {
-        value = value * 100_000_000 + eight_digits(*eight)?;
-        text = rest;
-    }
-    for byte in text {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
+pub(crate) fn digits(text: &[u8]) -> Option<u64> {
+    let more = text.len().checked_sub(8);
+    match (text.split_first_chunk::<8>(), text.last_chunk::<8>(), more) {
+        (Some((eight, _)), _, Some(0)) => eight_digits(u64::from_le_bytes(*eight)),
+        (Some((head, _)), Some(tail), Some(more @ 1..=8)) => {
+            // The last eight bytes; those of them that are already in the head count as zeros.
+            let tail = u64::from_le_bytes(*tail);
+            let zeros = u64::MAX.checked_shr(8 * u32::try_from(more).ok()?).unwrap_or(0);
+            let tail = (tail & !zeros) | (0x30 * EACH & zeros);
+            let head = eight_digits(u64::from_le_bytes(*head))?;
+            Some(head * POWERS.get(more)? + eight_digits(tail)?)
         }
-        value = value * 10 + u64::from(digit);
+        (Some((head, rest)), _, Some(9..=11)) => {
+            let head = eight_digits(u64::from_le_bytes(*head))?;
+            Some(head * POWERS.get(rest.len())? + digits(rest)?)
+        }
+        (_, _, None) if !text.is_empty() => {
+            let mut value = 0;
+            for byte in text {
+                let digit = byte.wrapping_sub(b'0');
+                if digit > 9 {
+                    return None;
+                }
+                value = value * 10 + u64::from(digit);
+            }
+            Some(value)
+        }
+        _ => None,
     }
-    Some(value)
+}
+
+#[inline]
+const fn are_digits(eight: u64) -> bool {
+    let high_halves = eight & (0xf0 * EACH);
+    // Above 9 the lower half carries into the upper one.
+    let carried = eight.wrapping_add(6 * EACH) & (0xf0 * EACH);
+    high_halves == 0x30 * EACH && carried == high_halves
 }
 
 /// All eight at once, as the bytes of one number: neighbours are joined to pairs, pairs to fours, and
 /// those to the result.
 #[inline]
-const fn eight_digits(text: [u8; 8]) -> Option<u64> {
+const fn eight_digits(all: u64) -> Option<u64> {
     const LOW_BYTES: u64 = 0x0000_00ff_0000_00ff;
-    let all = u64::from_le_bytes(text);
-    let high_halves = all & 0xf0f0_f0f0_f0f0_f0f0;
-    // Above 9 the sixth bit carries into the upper half.
-    let carried = all.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
-    if high_halves != 0x3030_3030_3030_3030 || carried != high_halves {
+    if !are_digits(all) {
         return None;
     }
     let ones = all & 0x0f0f_0f0f_0f0f_0f0f;

@@ -21,12 +21,17 @@ impl Symbol {
         Self::from_bytes(text.as_bytes())
     }
 
+    #[inline]
     pub(crate) fn from_bytes(text: &[u8]) -> Option<Self> {
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-/_".contains(byte);
         let length = u8::try_from(text.len()).ok().filter(|length| *length > 0)?;
         let mut bytes = [0; MAX_LEN];
-        bytes.get_mut(..text.len())?.copy_from_slice(text);
-        text.iter().all(is_plain).then_some(Self { bytes, length })
+        for (place, byte) in bytes.get_mut(..text.len())?.iter_mut().zip(text) {
+            if !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_')) {
+                return None;
+            }
+            *place = *byte;
+        }
+        Some(Self { bytes, length })
     }
 
     /// Returns the text.
