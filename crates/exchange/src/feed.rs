@@ -20,7 +20,7 @@ use crate::socket::{Protocol, SocketEvent, SocketSettings, cancelled, run_socket
 use crate::source::CandleSource;
 
 /// Messages between the socket and the feed; beyond it the socket is not read.
-const SOCKET_QUEUE: usize = 256;
+const SOCKET_QUEUE: usize = 128;
 /// Most trades that are dealt with one after the other before anything else is looked at.
 const MAX_IN_ROW: usize = 64;
 /// Shortest real pause between two questions for the same late candle.

@@ -164,10 +164,10 @@ pub(crate) fn measure(file: &str, rate: &str, seconds: &str) -> Result<(), Failu
     let Owner { trades, lost, forming, closed, .. } = &owner;
     let counters = owner.builder.counters();
     let conditions = format!(
-        "loopback WebSocket, sender in a process of its own at {} a second for {seconds} s; feed, \
+        "loopback WebSocket, sender in a process of its own at {} for {seconds} s; feed, \
          owner and BarBuilder of one minute on one thread; {trades} trades taken, {} in their \
          candles, {lost} lost or dropped; {:.0} % of a core; {:.3} allocations a trade",
-        if *rate == *"0" { "full speed" } else { rate },
+        if *rate == *"0" { "full speed".to_owned() } else { format!("{rate} a second") },
         counters.applied,
         100.0 * cpu / owner.last.zip(owner.first).map_or(f64::NAN, |(a, b)| (a - b).as_secs_f64()),
         allocations.count_total as f64 / *trades as f64,
@@ -177,6 +177,8 @@ pub(crate) fn measure(file: &str, rate: &str, seconds: &str) -> Result<(), Failu
     }
     if *rate == *"0" {
         figure("trades over a WebSocket", owner.rate(), "trades/s", &conditions);
+        let metric = "trades over a WebSocket, a second of CPU";
+        figure(metric, *trades as f64 / cpu, "trades/s", &conditions);
     } else {
         let metric = |what: &str| format!("{what} at {rate} trades/s");
         figure(&metric("trades taken"), owner.rate(), "trades/s", &conditions);
