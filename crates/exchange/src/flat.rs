@@ -159,7 +159,7 @@ pub(crate) fn digits(text: &[u8]) -> Option<u64> {
             // The last eight bytes; those of them that are already in the head count as zeros.
             let tail = u64::from_le_bytes(*tail);
             let zeros = u64::MAX.checked_shr(8 * u32::try_from(more).ok()?).unwrap_or(0);
-            let tail = (tail & !zeros) | (0x30 * EACH & zeros);
+            let tail = (tail & !zeros) | ((0x30 * EACH) & zeros);
             let head = eight_digits(u64::from_le_bytes(*head))?;
             Some(head * POWERS.get(more)? + eight_digits(tail)?)
         }
