@@ -43,7 +43,7 @@ const API: CandleApi = CandleApi {
             ("granularity", granularity.to_owned()),
         ],
     },
-    read: |body, symbol, interval| Ok(unmarked(decode_candles(body, interval)?, symbol, interval)),
+    read: |body, symbol, interval| unmarked(decode_candles(body, interval)?, symbol, interval),
     manners: &MANNERS,
 };
 
