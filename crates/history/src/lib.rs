@@ -27,7 +27,7 @@ mod time;
 mod unpack;
 mod writer;
 
-pub use csv::HEADER;
+pub use csv::{HEADER, csv_row};
 pub use error::{HistoryError, Place};
 pub use join::Joiner;
 pub use reader::{CandleFile, Row, StrictRows, detect_interval, read_candles};

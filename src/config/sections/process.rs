@@ -158,7 +158,7 @@ section! {
         /// Market time at which a new network begins; a network that is continued goes on where it
         /// stopped.
         start: UtcTime = "2025-01-11T00:00:00Z", Any, "", Start;
-        /// Candles to replay, CSV or CSV.gz; the built-in recording when empty.
+        /// Candles to replay, CSV (plain or packed), Parquet or .taosfs; the built-in recording when empty.
         data: Option<PathBuf> = "", Any, "", Start;
         /// The miners, each with its own hotkey.
         miners: Vec<DevMiner> = ["model", "last", "drift", "copier", "liar", "silent"], Any, "", Start;
