@@ -158,8 +158,8 @@ section! {
         /// Market time at which a new network begins; a network that is continued goes on where it
         /// stopped.
         start: UtcTime = "2023-03-03T00:00:00Z", Any, "", Start;
-        /// Candles to replay: a CSV or CSV.gz for all exchanges, or a folder with one for each, such as
-        /// `kraken-5m.csv.gz`; the built-in recording of March 2023 when empty.
+        /// Candles to replay: a file of any form that `history` reads for all exchanges, or a folder
+        /// with one for each, such as `kraken-5m.csv.gz`; the built-in recording of March 2023 when empty.
         data: Option<PathBuf> = "", Any, "", Start;
         /// The miners, each with its own hotkey.
         miners: Vec<DevMiner> = ["model", "last", "drift", "copier", "liar", "silent"], Any, "", Start;
