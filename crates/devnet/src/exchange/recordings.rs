@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use forecastd_core::{Candle, Interval};
 use forecastd_exchange::Exchange;
-
-use super::recording::{self, RecordingError};
+use forecastd_history::{CandleFile, HistoryError, read_candles};
 
 /// Interval of the embedded set.
 pub const EMBEDDED_INTERVAL: Interval = Interval::FIVE_MINUTES;
@@ -65,17 +64,18 @@ pub enum RecordingsError {
     },
     /// A file is refused.
     #[error(transparent)]
-    File(#[from] RecordingError),
+    File(#[from] HistoryError),
 }
 
 /// Returns the embedded set: 2023-03-01 to 2023-03-17 in five minutes, each exchange's own prices
 /// and its own holes. `data/multi-exchange-2023-03/README.md` says where it comes from.
 ///
 /// # Errors
-/// [`RecordingError`] when the program was built with a damaged file.
-pub fn multi_exchange() -> Result<Recordings, RecordingError> {
-    let read = |(exchange, path, bytes): (Exchange, &str, &[u8])| {
-        Ok((exchange, recording::read(bytes, path, EMBEDDED_INTERVAL)?))
+/// [`HistoryError`] when the program was built with a damaged file.
+pub fn multi_exchange() -> Result<Recordings, HistoryError> {
+    let read = |(exchange, path, bytes): (Exchange, &str, &'static [u8])| {
+        let rows = CandleFile::from_bytes(path, bytes)?.strict(EMBEDDED_INTERVAL)?;
+        Ok((exchange, rows.collect_all()?))
     };
     EMBEDDED.into_iter().map(read).collect()
 }
@@ -87,7 +87,7 @@ pub fn multi_exchange() -> Result<Recordings, RecordingError> {
 /// [`RecordingsError`] names the file.
 pub fn load(path: &Path, interval: Interval) -> Result<Recordings, RecordingsError> {
     if !path.is_dir() {
-        let candles = recording::load_csv(path, interval)?;
+        let candles = read_candles(path, interval)?;
         return Ok(Exchange::ALL.into_iter().map(|one| (one, candles.clone())).collect());
     }
     let folder = |source| RecordingsError::Folder { path: path.to_owned(), source };
@@ -104,7 +104,7 @@ pub fn load(path: &Path, interval: Interval) -> Result<Recordings, RecordingsErr
         return Err(RecordingsError::Empty { path: path.to_owned() });
     }
     let read = |(exchange, file): (Exchange, PathBuf)| {
-        Ok((exchange, recording::load_csv(&file, interval)?))
+        Ok((exchange, read_candles(&file, interval)?))
     };
     files.into_iter().map(read).collect()
 }

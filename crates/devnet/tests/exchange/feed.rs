@@ -196,7 +196,7 @@ fn has_numbers(exchange: Exchange) -> bool {
 }
 
 fn ids(reader: &Reader) -> Vec<u64> {
-    let id = |trade: &forecastd_core::Trade| trade.trade_id.as_ref().unwrap().parse().unwrap();
+    let id = |trade: &forecastd_core::Trade| trade.trade_id.as_ref().unwrap().number().unwrap();
     reader.trades.iter().map(id).collect()
 }
 
