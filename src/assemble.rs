@@ -73,6 +73,8 @@ fn feed(stream: &config::StreamConfig, feed: &config::FeedConfig) -> FeedSetting
             request_timeout: feed.rest_timeout,
             backoff_min: feed.backoff_min,
             backoff_max: feed.backoff_max,
+            proxy: feed.proxy.clone(),
+            trades: feed.check_trades && feed.exchange.tells_finals(),
             ..feed.exchange.default_config()
         },
     }

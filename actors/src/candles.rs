@@ -1,8 +1,8 @@
 //! The candles of all streams: stores the feeds' bars, merges them, serves them.
 //!
 //! Receives: [`CandleClosed`] and [`CandlesBackfilled`] from the feeds (acknowledged once they are
-//! on disk), [`RealisedRequest`] from the evaluator, its own timers for candles whose exchanges are
-//! late. Sends: [`WindowReady`] to the forecaster when a candle is merged and the lookback window
+//! on disk), [`CandleDoubted`] from them, [`RealisedRequest`] from the evaluator, its own timers for
+//! candles whose exchanges are late. Sends: [`WindowReady`] to the forecaster when a candle is merged and the lookback window
 //! behind it is whole. Owns `BarRecord`s, `CandleRecord`s and `SettlementRecord`s.
 //! On restart: the newest window is read from the store and completed by REST. A missing bar is
 //! fetched; what no source has is filled from the past, never from the future. A candle changes
@@ -81,6 +81,19 @@ pub struct RealisedRequest {
     pub stream: StreamId,
     /// The round's slot.
     pub start_ms: i64,
+}
+
+/// A candle's trades say otherwise: it counts again once the exchange confirmed it. Sent by `feed`;
+/// without effect when a score was computed from it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct CandleDoubted {
+    /// The stream.
+    pub stream: StreamId,
+    /// Name of the feed.
+    pub feed: String,
+    /// First millisecond of the interval.
+    pub open_time_ms: i64,
 }
 
 #[derive(Message)]
@@ -469,6 +482,26 @@ impl Handler<CandlesBackfilled> for Candles {
         debug!(actor = "candles", from_ms = message.from_ms, to_ms = message.to_ms, "backfilled");
         let bars = message.candles.into_iter().map(Bar::backfilled).collect();
         self.take_bars(&message.stream, message.feed, bars)
+    }
+}
+
+impl Handler<CandleDoubted> for Candles {
+    type Result = ();
+
+    fn handle(&mut self, message: CandleDoubted, ctx: &mut Self::Context) {
+        let CandleDoubted { stream, feed, open_time_ms } = message;
+        let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
+        let (absent, newest) = (self.absent(&stream), self.newest(&stream));
+        let work = async move {
+            let shelf = shelf?;
+            shelf.doubt(&feed, open_time_ms).await?;
+            let outcome = merge(&shelf, &lock, &[open_time_ms], newest, &absent).await?;
+            Ok((shelf, outcome))
+        };
+        guard::spawn(self, ctx, "confirming a candle", work, |actor, ctx, (shelf, outcome)| {
+            actor.decided(ctx, &shelf, outcome);
+            Ok(())
+        });
     }
 }
 

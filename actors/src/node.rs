@@ -126,6 +126,8 @@ pub struct FeedStatus {
     pub last_error: String,
     /// Messages that were not understood.
     pub dropped: u64,
+    /// Candles that differed from their trades.
+    pub differing: u64,
 }
 
 /// The newest closed candle of a stream.

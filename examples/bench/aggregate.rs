@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use flate2::read::GzDecoder;
 use forecastd_core::bars::{Bar, MergeRules, Merged, SourceId, merge_bars};
 use forecastd_core::{Candle, Interval};
+use forecastd_history::read_candles;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -28,7 +28,8 @@ const TOLERANCE: f64 = 1e-9;
 
 /// Measures and prints.
 pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
-    let recorded = recorded(&programs.repository.join("data/btcusd-5m.csv.gz"))?;
+    let sample = programs.repository.join("data/btcusd-5m.csv.gz");
+    let recorded = read_candles(&sample, Interval::FIVE_MINUTES)?;
     let year = year(&recorded)?;
     let exchanges: Vec<(SourceId, Vec<Bar>)> =
         (0..EXCHANGES).map(|number| (SourceId(number), exchange(&year, number))).collect();
@@ -68,17 +69,6 @@ pub(crate) async fn run(programs: &Programs) -> anyhow::Result<()> {
         ),
     }
     .print()
-}
-
-fn recorded(path: &Path) -> anyhow::Result<Vec<Candle>> {
-    let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let mut rows = csv::Reader::from_reader(GzDecoder::new(file));
-    let rows = rows.deserialize::<(i64, f64, f64, f64, f64, f64)>();
-    let candles = rows.map(|row| {
-        let (open_time_ms, open, high, low, close, volume) = row?;
-        Ok(Candle { open_time_ms, open, high, low, close, volume, trade_count: None })
-    });
-    candles.collect()
 }
 
 /// The recorded candles, and from their beginning again with later times, until a year is full.

@@ -411,7 +411,7 @@ fn the_difference_names_each_changed_key_once_with_its_class() {
     insta::assert_snapshot!(lines.join("\n"), @r#"
     network.netuid: 8 -> 3 (start)
     stream.BTCUSD-5m.quorum: 2 -> 1 (start)
-    feed: binance, bybit, kraken -> binance (start)
+    feed: binance, bybit, coinbase, kraken -> binance (start)
     feed.binance.symbol: "" -> "BTCUSDC" (start)
     feed.binance.ws_url: "" -> "ws://127.0.0.1:1" (part (feed))
     model: lstm-small, last, drift -> last (part (model_pool))
@@ -531,6 +531,7 @@ fn every_key_is_seen_by_the_difference() {
             "\"average\"",
             "\"median\"",
             "\"kraken\"",
+            "\"socks5://a:1\"",
             "\"127.0.0.1:77\"",
             "[\"ws://a\"]",
             "\"ws://a\"",

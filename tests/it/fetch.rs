@@ -184,7 +184,14 @@ async fn the_asked_wait_is_kept_and_what_cannot_be_had_is_explained() {
             ExchangeError::TooOld { from_ms: 0, oldest_ms: 1_719_792_000_000 },
             "--from 2024-07-01T00:00:00Z",
         ),
-        (ExchangeError::Blocked { status: 451, message: String::new() }, "another host"),
+        (
+            ExchangeError::Blocked {
+                status: 451,
+                message: String::new(),
+                advice: "use another host".to_owned(),
+            },
+            "another host",
+        ),
     ] {
         let (source, fetch) = wanted(&candles, vec![failure]);
         let error = into_file(&fetch, &folder.path().join("b.csv")).await.unwrap_err();
@@ -200,9 +207,14 @@ async fn the_asked_wait_is_kept_and_what_cannot_be_had_is_explained() {
 /// An exchange whose recording has ended.
 async fn exchange(candles: &[Candle]) -> SimExchange {
     let clock = Arc::new(ManualClock::new(candles.last().unwrap().close_time_ms(FIVE) + 60_000));
-    forecastd_devnet::exchange::spawn(SimExchangeConfig::new(candles.into(), FIVE, clock))
-        .await
-        .unwrap()
+    forecastd_devnet::exchange::spawn(SimExchangeConfig::new(
+        Exchange::Binance,
+        candles.into(),
+        FIVE,
+        clock,
+    ))
+    .await
+    .unwrap()
 }
 
 fn fetch(exchange: &SimExchange, candles: &[Candle], more: &[&str]) -> Command {
@@ -312,7 +324,7 @@ async fn a_feed_is_told_in_lines_of_json() {
     let config = SimExchangeConfig {
         forming_every: Duration::from_millis(50),
         forming_every_real: Duration::from_millis(50),
-        ..SimExchangeConfig::new(candles.into(), Interval::MINUTE, clock)
+        ..SimExchangeConfig::new(Exchange::Binance, candles.into(), Interval::MINUTE, clock)
     };
     let exchange = forecastd_devnet::exchange::spawn(config).await.unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_forecastd"));

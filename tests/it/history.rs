@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use forecastd_core::bars::{Bar, compact_bars};
+use forecastd_core::bars::{Bar, BarState, compact_bars};
 use forecastd_core::{Candle, Hotkey, Interval, ManualClock, NetUid, Role, StreamId};
 use forecastd_devnet::exchange::{SimExchangeConfig, TRADES_PER_CANDLE, recording};
+use forecastd_exchange::Exchange;
 use forecastd_history::{detect_interval, read_candles};
-use forecastd_store::{
-    Batch, CandleRecord, CandleState, Identity, Store, StoreConfig, StreamRecord,
-};
+use forecastd_store::{Batch, CandleRecord, Identity, Market, Store, StoreConfig, StreamRecord};
 use serde_json::Value;
 
 const FIVE: Interval = Interval::FIVE_MINUTES;
@@ -53,14 +52,17 @@ fn store(directory: &Path) -> Store {
     let record = StreamRecord {
         interval_ms: FIVE.as_ms(),
         horizon: 100,
-        exchange: "binance".to_owned(),
-        symbol: "BTCUSDT".to_owned(),
+        markets: vec![Market {
+            feed: "binance".to_owned(),
+            exchange: "binance".to_owned(),
+            symbol: "BTCUSDT".to_owned(),
+        }],
     };
     store.write_blocking(Batch::new().put(&StreamId(STREAM.to_owned()), &record).unwrap()).unwrap();
     store
 }
 
-fn put(store: &Store, candles: &[Candle], state: CandleState) {
+fn put(store: &Store, candles: &[Candle], state: BarState) {
     let mut batch = Batch::new();
     for candle in candles {
         let key = (StreamId(STREAM.to_owned()), candle.open_time_ms);
@@ -234,14 +236,14 @@ async fn a_fetch_into_a_store_asks_for_what_is_missing_and_keeps_what_was_live()
     let told = |candle: &Candle| Candle { trade_count: Some(TRADES_PER_CANDLE as u64), ..*candle };
     let live = Candle { volume: 7.0, ..candles[4_000] };
     let opened = store(&place.data());
-    put(&opened, &candles[..2_000], CandleState::Backfilled);
-    put(&opened, &candles[2_500..2_600], CandleState::Partial);
-    put(&opened, &[live], CandleState::Complete);
+    put(&opened, &candles[..2_000], BarState::Backfilled);
+    put(&opened, &candles[2_500..2_600], BarState::Partial);
+    put(&opened, &[live], BarState::Complete);
     opened.close_blocking();
 
     let end_ms = candles.last().unwrap().close_time_ms(FIVE);
     let clock = Arc::new(ManualClock::new(end_ms + 60_000));
-    let config = SimExchangeConfig::new(candles.clone().into(), FIVE, clock);
+    let config = SimExchangeConfig::new(Exchange::Binance, candles.clone().into(), FIVE, clock);
     let exchange = forecastd_devnet::exchange::spawn(config).await.unwrap();
     let url = exchange.rest_url.clone();
     let to = chrono::DateTime::from_timestamp_millis(end_ms).unwrap().format("%FT%TZ").to_string();
@@ -280,8 +282,5 @@ async fn a_fetch_into_a_store_asks_for_what_is_missing_and_keeps_what_was_live()
         };
         assert_eq!(row.candle, expected, "{index}");
     }
-    assert_eq!(
-        (rows[4_000].state, rows[2_500].state),
-        (CandleState::Complete, CandleState::Backfilled)
-    );
+    assert_eq!((rows[4_000].state, rows[2_500].state), (BarState::Complete, BarState::Backfilled));
 }
