@@ -4,7 +4,7 @@
 //! A [`Bar`] is a [`Candle`] that also says how much of its interval was heard. [`BarBuilder`] makes
 //! bars from trades, link events and clock ticks; [`BarSeries`] keeps them, takes backfilled candles
 //! in and refuses changes of what a score was computed from; [`compact_bars`] joins short ones;
-//! [`merge_bars`] makes one of several exchanges' bars.
+//! [`merge_bars`] makes one of several exchanges' bars; a [`Survey`] tells what a series lacks.
 //!
 //! Limits: nothing here fetches, stores or reads a clock. What was not heard is said, never guessed.
 
@@ -15,6 +15,7 @@ mod open_bar;
 mod rules;
 mod seen;
 mod series;
+mod survey;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -32,6 +33,7 @@ pub use rules::{
     MAX_REMEMBERED, TradeOutcome,
 };
 pub use series::{BarSeries, Change, ChangeError, Doubts, MAX_SERIES};
+pub use survey::{Finding, GapReport, LISTED_FLAT_RUN, MAX_LISTED, Run, Survey, check_candle};
 
 /// Highest price that is taken in, quote currency.
 pub const MAX_PRICE: f64 = 1e15;
@@ -107,13 +109,14 @@ impl NumberedTrade {
     ///
     /// A text that is not a number becomes the first eight bytes of its SHA-256: two of a million
     /// remembered ids collide with a chance below one in ten million.
+    #[inline]
     pub fn from_trade(trade: &Trade, ids: IdRule) -> Option<Self> {
-        let text = trade.trade_id.as_deref()?;
-        let id = match (text.parse::<u64>(), ids) {
-            (Ok(number), _) => number,
-            (Err(_), IdRule::Consecutive) => return None,
-            (Err(_), IdRule::Unique { .. }) => {
-                let digest: [u8; 32] = Sha256::digest(text).into();
+        let id = trade.trade_id.as_ref()?;
+        let id = match (id.number(), ids) {
+            (Some(number), _) => number,
+            (None, IdRule::Consecutive) => return None,
+            (None, IdRule::Unique { .. }) => {
+                let digest: [u8; 32] = Sha256::digest(id.to_string()).into();
                 let (head, _) = digest.split_first_chunk::<8>()?;
                 u64::from_be_bytes(*head)
             }
@@ -138,14 +141,14 @@ impl NumberedTrade {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::candle::TradeSide;
+    use crate::{TradeId, TradeSide};
 
     fn trade(id: Option<&str>) -> Trade {
         Trade {
             time_ms: 5,
             price: 2.0,
             size: 3.0,
-            trade_id: id.map(str::to_owned),
+            trade_id: id.map(TradeId::from),
             side: TradeSide::Buy,
         }
     }

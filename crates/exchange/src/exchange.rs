@@ -178,6 +178,12 @@ impl ExchangeFeed {
         self.exchange
     }
 
+    /// Asks `source` instead of a client of its own, so that limits hold for all who share it.
+    #[must_use]
+    pub fn with_source(self, source: Arc<dyn CandleSource>) -> Self {
+        Self { parts: Parts { source, ..self.parts }, ..self }
+    }
+
     /// Runs until `cancel` becomes true, its sender is gone, or nobody receives `events`.
     ///
     /// Connects, subscribes, reconnects with rising pauses, and fetches by REST every interval that

@@ -24,7 +24,9 @@ use crate::source::CandleSource;
 use crate::trade_bars::TradeBars;
 
 /// Messages between the socket and the feed; beyond it the socket is not read.
-const SOCKET_QUEUE: usize = 256;
+const SOCKET_QUEUE: usize = 128;
+/// Most trades that are dealt with one after the other before anything else is looked at.
+const MAX_IN_ROW: usize = 64;
 /// Shortest real pause between two questions for the same late candle.
 const MIN_REPEAT: Duration = Duration::from_millis(20);
 /// Longest wait that the exchange may impose while live candles are held back for a gap before
@@ -131,7 +133,7 @@ impl Feed {
             () = self.events.closed() => Err(Stopped),
             answer = answer => self.answered(answer).await,
             event = socket.recv() => match event {
-                Some(event) => self.socket_event(event).await,
+                Some(event) => self.socket_events(event, socket).await,
                 None => Err(Stopped),
             },
             () = sleep_until(wake), if !fetching => Ok(()),
@@ -216,6 +218,32 @@ impl Feed {
         self.fetch_not_before = Instant::now() + pause.max(MIN_REPEAT);
     }
 
+    /// Deals with an event and, if it is a trade, with what waits behind it.
+    async fn socket_events(
+        &mut self,
+        mut event: SocketEvent,
+        socket: &mut mpsc::Receiver<SocketEvent>,
+    ) -> Result<(), Stopped> {
+        for in_row in 1.. {
+            let is_trade =
+                matches!(event, SocketEvent::Data(Message::Trade(_) | Message::Trades(_)));
+            self.socket_event(event).await?;
+            if !is_trade {
+                break;
+            }
+            if in_row >= MAX_IN_ROW || self.events.capacity() == 0 {
+                // The owner may live on this thread: without its turn it would have no room.
+                tokio::task::yield_now().await;
+                break;
+            }
+            match socket.try_recv() {
+                Ok(next) => event = next,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
     async fn socket_event(&mut self, event: SocketEvent) -> Result<(), Stopped> {
         match event {
             SocketEvent::Connected => self.tell(FeedEvent::Connected).await?,
@@ -231,6 +259,7 @@ impl Feed {
                     self.candle(update).await?;
                 }
             }
+            SocketEvent::Data(Message::Trade(update)) => self.trade(update).await?,
             SocketEvent::Data(Message::Trades(updates)) => {
                 for update in updates {
                     self.trade(update).await?;

@@ -9,7 +9,7 @@ use crate::continuity::Range;
 use crate::error::ExchangeError;
 use crate::http::{HttpClient, Manners, Reach};
 use crate::intervals::{self, Intervals};
-use crate::message::{CandleUpdate, DecodeError};
+use crate::message::{CandleUpdate, DecodeError, symbol};
 use crate::paging::{Closing, check_page, existing, keep_closed, pages, unreadable};
 
 /// Reads a body; the symbol and interval are those that were asked for.
@@ -233,8 +233,12 @@ macro_rules! rest_client {
 pub(crate) use rest_client;
 
 /// Gives the candles of an answer that does not say which are final the form of those that do.
-pub(crate) fn unmarked(rows: Vec<Candle>, symbol: &str, interval: Interval) -> Vec<CandleUpdate> {
-    let update =
-        |candle| CandleUpdate { symbol: symbol.to_owned(), interval, candle, is_final: None };
-    rows.into_iter().map(update).collect()
+pub(crate) fn unmarked(
+    rows: Vec<Candle>,
+    market: &str,
+    interval: Interval,
+) -> Result<Vec<CandleUpdate>, DecodeError> {
+    let symbol = symbol("symbol", market)?;
+    let update = |candle| CandleUpdate { symbol, interval, candle, is_final: None };
+    Ok(rows.into_iter().map(update).collect())
 }

@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forecastd_core::Interval;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -35,6 +36,8 @@ use crate::proxy::ProxyUrl;
 use crate::source::CandleSource;
 use crate::tls::install_tls;
 
+/// Most frames that are taken one after the other before anything else is looked at.
+const MAX_IN_ROW: usize = 64;
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Shortest pause before coming back to an exchange that said it is not online: Kraken asks for 5 s.
@@ -231,6 +234,11 @@ async fn send(
     event: SocketEvent,
     cancel: &mut watch::Receiver<bool>,
 ) -> bool {
+    let event = match events.try_send(event) {
+        Ok(()) => return true,
+        Err(TrySendError::Closed(_)) => return false,
+        Err(TrySendError::Full(event)) => event,
+    };
     tokio::select! {
         biased;
         () = cancelled(cancel) => false,
@@ -302,26 +310,37 @@ impl Session<'_> {
         let mut silent_at = opened + self.settings.idle_timeout;
         let mut last_sequence = None;
         let ping = self.protocol.ping();
+        let (mut ready, mut in_row, mut arrived) = (None, 0, opened);
         let mut ping_at = ping.as_ref().map_or(too_old, |ping| opened + ping.every);
         loop {
             let confirm_at = if waiting.is_empty() { too_old } else { confirm_by };
-            let frame = tokio::select! {
-                biased;
-                () = abandoned(self.cancel, self.events) => return End::Stopped,
-                // Before the frames: a busy connection must not put off its pings.
-                () = sleep_until(ping_at), if ping.is_some() => {
-                    if let Some(ping) = &ping {
-                        ping_at = Instant::now() + ping.every;
-                        if let Err(end) = self.send_text(socket, "ping", ping.text.clone()).await {
-                            return end;
+            // Frames that are there already are taken in a row: asking the clock and all the others
+            // in between would cost several times as much as the frame.
+            let frame = if let Some(frame) = ready.take() {
+                in_row += 1;
+                frame
+            } else {
+                in_row = 1;
+                let frame = tokio::select! {
+                    biased;
+                    () = abandoned(self.cancel, self.events) => return End::Stopped,
+                    // Before the frames: a busy connection must not put off its pings.
+                    () = sleep_until(ping_at), if ping.is_some() => {
+                        if let Some(ping) = &ping {
+                            ping_at = Instant::now() + ping.every;
+                            if let Err(end) = self.send_text(socket, "ping", ping.text.clone()).await {
+                                return end;
+                            }
                         }
+                        continue;
                     }
-                    continue;
-                }
-                frame = socket.next() => frame,
-                () = sleep_until(confirm_at.min(silent_at).min(too_old)) => {
-                    return self.timed_out(!waiting.is_empty() && Instant::now() >= confirm_by, silent_at);
-                }
+                    frame = socket.next() => frame,
+                    () = sleep_until(confirm_at.min(silent_at).min(too_old)) => {
+                        return self.timed_out(!waiting.is_empty() && Instant::now() >= confirm_by, silent_at);
+                    }
+                };
+                arrived = Instant::now();
+                frame
             };
             let text = match frame {
                 None => return End::lost("connection closed"),
@@ -357,15 +376,19 @@ impl Session<'_> {
                 Err(end) => return end,
                 Ok(None) => {}
                 Ok(Some(event)) => {
-                    if matches!(event, SocketEvent::Data(Message::Candles(_) | Message::Trades(_)))
+                    // All data but the news about the newest trade, which come without one too.
+                    if matches!(&event, SocketEvent::Data(data) if !matches!(data, Message::LastTrade(_)))
                     {
                         self.has_data = true;
-                        silent_at = Instant::now() + self.settings.idle_timeout;
+                        silent_at = arrived + self.settings.idle_timeout;
                     }
                     if !self.tell(event).await {
                         return End::Stopped;
                     }
                 }
+            }
+            if in_row < MAX_IN_ROW {
+                ready = socket.next().now_or_never();
             }
         }
     }
@@ -407,9 +430,10 @@ impl Session<'_> {
                 Ok(None)
             }
             Message::Heartbeat | Message::Pong | Message::Other => Ok(None),
-            Message::Candles(_) | Message::Trades(_) | Message::LastTrade(_) => {
-                Ok(Some(SocketEvent::Data(message)))
-            }
+            Message::Candles(_)
+            | Message::Trade(_)
+            | Message::Trades(_)
+            | Message::LastTrade(_) => Ok(Some(SocketEvent::Data(message))),
         }
     }
 

@@ -57,7 +57,7 @@ const API: CandleApi = CandleApi {
             ("limit", "1000".to_owned()),
         ],
     },
-    read: |body, symbol, interval| Ok(unmarked(decode_klines(body, interval)?, symbol, interval)),
+    read: |body, symbol, interval| unmarked(decode_klines(body, interval)?, symbol, interval),
     is_unknown: |_, code, _| code == Some(INVALID_SYMBOL),
     manners: &MANNERS,
 };

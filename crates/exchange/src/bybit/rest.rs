@@ -131,7 +131,7 @@ pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<CandleUpdate
             return Err(DecodeError::Value { field: "start", value, rule: "falling" });
         }
         let is_final = Some(candle.close_time_ms(interval) <= now_ms);
-        updates.push(CandleUpdate { symbol: symbol.clone(), interval, candle, is_final });
+        updates.push(CandleUpdate { symbol, interval, candle, is_final });
     }
     Ok(updates)
 }

@@ -49,7 +49,7 @@ const API: CandleApi = CandleApi {
             ("end", (page.to_ms / 1000).to_string()),
         ],
     },
-    read: |body, symbol, interval| Ok(unmarked(decode_candles(body, interval)?, symbol, interval)),
+    read: |body, symbol, interval| unmarked(decode_candles(body, interval)?, symbol, interval),
     is_unknown: |status, _, _| status == 404,
     manners: &MANNERS,
 };

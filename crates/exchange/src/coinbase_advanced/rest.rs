@@ -47,7 +47,7 @@ const API: CandleApi = CandleApi {
             ("granularity", granularity.to_owned()),
         ],
     },
-    read: |body, symbol, interval| Ok(unmarked(decode_candles(body, interval)?, symbol, interval)),
+    read: |body, symbol, interval| unmarked(decode_candles(body, interval)?, symbol, interval),
     is_unknown: |status, _, _| status == 404,
     manners: &MANNERS,
 };

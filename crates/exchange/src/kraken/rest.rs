@@ -97,7 +97,7 @@ pub fn decode_ohlc(
     let candles: Result<Vec<Candle>, DecodeError> =
         rows.iter().map(|row| decode_row(row, interval)).collect();
     let update = |candle: Candle| CandleUpdate {
-        symbol: symbol.clone(),
+        symbol,
         interval,
         candle,
         is_final: Some(candle.open_time_ms <= last_ms),
@@ -135,7 +135,7 @@ pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
             time_ms: seconds_ms("time", &row.digits(2, "time")?)?,
             price: positive("price", row.text(0, "price")?)?,
             size: positive("volume", row.text(1, "volume")?)?,
-            trade_id: Some(row.count(6, "trade id")?.to_string()),
+            trade_id: Some(row.count(6, "trade id")?.into()),
             side: side(row.text(3, "side")?)?,
         });
     }

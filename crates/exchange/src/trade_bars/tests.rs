@@ -13,7 +13,7 @@ const MINUTE: i64 = 60_000;
 fn trade(id: u64, time_ms: i64) -> Trade {
     // Any price and size will do, as long as they differ.
     let (price, size) = (100.0 + (id % 11) as f64, 1.0 + (id % 4) as f64);
-    Trade { time_ms, price, size, trade_id: Some(id.to_string()), side: TradeSide::Buy }
+    Trade { time_ms, price, size, trade_id: Some(id.into()), side: TradeSide::Buy }
 }
 
 /// A market with its numbering, as the feed would drive it.

@@ -148,7 +148,7 @@ async fn a_whole_interval_is_told_live_and_an_outage_comes_by_rest() {
         RunningFeed::start(Exchange::Coinbase, &stream, &rest, START + 9, |config| config);
     let mut peer = subscribe(&stream, 100, START + 5).await;
     assert_eq!(feed.next_link().await, "connected");
-    assert_eq!(feed.trade().await.trade_id.as_deref(), Some("100"));
+    assert_eq!(feed.trade().await.trade_id, Some("100".into()));
     assert_eq!(feed.next_link().await, "subscribed");
 
     // The interval of the subscription was not heard as a whole: REST has it once it has settled.
@@ -184,7 +184,7 @@ async fn a_whole_interval_is_told_live_and_an_outage_comes_by_rest() {
     else {
         panic!("{events:?}")
     };
-    assert_eq!(last.trade_id.as_deref(), Some("107"));
+    assert_eq!(last.trade_id, Some("107".into()));
     assert_eq!(*lost, FeedEvent::Dropped { class: DropClass::LostTrade, count: 2 });
     assert_eq!(indexes(&filled), [START / STEP + 2]);
     // And again an interval that was not heard as a whole, then one that was.

@@ -121,8 +121,8 @@ async fn the_stream_tells_forming_candles_and_rest_confirms_each_final_one() {
     peer.send(numbered(4, 3)).await;
     assert_eq!(feed.forming().await.volume, 42.15);
     peer.send(numbered(5, 4)).await;
-    assert_eq!(feed.trade().await.trade_id.as_deref(), Some("995098700"));
-    assert_eq!(feed.trade().await.trade_id.as_deref(), Some("995098701"));
+    assert_eq!(feed.trade().await.trade_id, Some("995098700".into()));
+    assert_eq!(feed.trade().await.trade_id, Some("995098701".into()));
     // A later candle proves nothing: nothing is told of the one before until REST has settled.
     feed.clock.set(START + STEP + 1_000);
     let later = numbered(6, 3).replace("1775521800", "1775522100");
