@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
+use crate::complaints::Complaints;
 use crate::config::FeedConfig;
 use crate::continuity::{Continuity, Offer, Range};
 use crate::error::ExchangeError;
@@ -42,10 +43,11 @@ pub(crate) async fn run_feed(
     events: mpsc::Sender<FeedEvent>,
     cancel: watch::Receiver<bool>,
 ) {
-    let Parts { protocol, source, bars } = parts;
+    let Parts { protocol, source, bars, manners } = parts;
     let (socket_tx, socket_rx) = mpsc::channel(SOCKET_QUEUE);
-    let settings = SocketSettings::from(&config);
-    let socket = run_socket(settings, protocol, seed, socket_tx, cancel.clone());
+    let settings = SocketSettings::new(&config, manners);
+    let known = Arc::clone(&source);
+    let socket = run_socket(settings, protocol, known, seed, socket_tx, cancel.clone());
     let feed = Feed::new(config, clock, source, bars, seed, events, cancel);
     // Both end by themselves: the socket on `cancel` or when the feed's receiver is gone, the feed
     // on `cancel`, when its owner is gone, or with the socket.
@@ -67,6 +69,7 @@ struct Feed {
     fetch_not_before: Instant,
     dropped: BTreeMap<DropClass, u64>,
     numbers: TradeNumbers,
+    complaints: Complaints,
 }
 
 fn wait_of(error: &ExchangeError) -> Duration {
@@ -105,6 +108,7 @@ impl Feed {
             fetch_not_before: Instant::now(),
             dropped: BTreeMap::new(),
             numbers: TradeNumbers::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -263,7 +267,10 @@ impl Feed {
             }
             SocketEvent::Data(Message::LastTrade(newest)) => self.last_trade(&newest).await?,
             SocketEvent::Data(_) => {}
-            SocketEvent::Unreadable(class) => {
+            SocketEvent::Unreadable { class, reason } => {
+                if let Some(count) = self.complaints.count() {
+                    tracing::warn!(class = class.as_str(), count, reason, "messages dropped");
+                }
                 // It may have been the last word about the running candle.
                 self.continuity.distrust();
                 self.drop_counted(class, 1);

@@ -12,26 +12,30 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use forecastd_core::Interval;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use crate::backoff::Backoff;
 use crate::config::FeedConfig;
+use crate::connect::{Refused, Socket, connect};
+use crate::error::ExchangeError;
 use crate::event::DropClass;
+use crate::http::Manners;
 use crate::message::{DecodeError, Message, shorten};
+use crate::proxy::ProxyUrl;
+use crate::source::CandleSource;
 use crate::tls::install_tls;
 
-/// Candles and trades take below 1 kB, the largest snapshots that exchanges send some 100 kB.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Most frames that are taken one after the other before anything else is looked at.
 const MAX_IN_ROW: usize = 64;
 /// How long a goodbye may take.
@@ -60,6 +64,11 @@ pub(crate) trait Protocol: Send + Sync + fmt::Debug {
     fn ping(&self) -> Option<Ping> {
         None
     }
+    /// Whether the exchange confirms a subscription to a market that it does not have, and stays
+    /// silent: REST is asked then.
+    fn confirms_unknown_symbols(&self) -> bool {
+        false
+    }
     /// The number of a message where the exchange numbers all messages of a connection by ones. A
     /// jump ends the connection.
     fn sequence(&self, _text: &str) -> Option<u64> {
@@ -73,28 +82,43 @@ pub(crate) enum SocketEvent {
     Connected,
     Subscribed,
     Data(Message),
-    Unreadable(DropClass),
-    Disconnected { reason: String, retry_in: Duration },
+    Unreadable {
+        class: DropClass,
+        /// What is wrong with it.
+        reason: String,
+    },
+    Disconnected {
+        reason: String,
+        retry_in: Duration,
+    },
 }
 
 /// The part of the settings that concerns the connection.
 #[derive(Debug, Clone)]
 pub(crate) struct SocketSettings {
+    symbol: String,
+    interval: Interval,
+    proxy: Option<ProxyUrl>,
     connect_timeout: Duration,
     idle_timeout: Duration,
     backoff_min: Duration,
     backoff_max: Duration,
     max_age: Duration,
+    manners: &'static Manners,
 }
 
-impl From<&FeedConfig> for SocketSettings {
-    fn from(config: &FeedConfig) -> Self {
+impl SocketSettings {
+    pub(crate) fn new(config: &FeedConfig, manners: &'static Manners) -> Self {
         Self {
+            symbol: config.symbol.clone(),
+            interval: config.interval,
+            proxy: config.proxy.clone(),
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
             backoff_min: config.backoff_min,
             backoff_max: config.backoff_max,
             max_age: config.max_connection_age,
+            manners,
         }
     }
 }
@@ -103,17 +127,20 @@ impl From<&FeedConfig> for SocketSettings {
 enum End {
     /// The owner wants to stop, or is gone.
     Stopped,
-    /// Lost; `is_planned` when this side or the exchange replaces a healthy connection.
-    Lost { reason: String, is_planned: bool },
+    /// Lost; `is_planned` when this side or the exchange replaces a healthy connection, `wait` when it
+    /// makes no sense to come back earlier.
+    Lost { reason: String, is_planned: bool, wait: Duration },
 }
 
 impl End {
     fn lost(reason: impl Into<String>) -> Self {
-        Self::Lost { reason: reason.into(), is_planned: false }
+        Self::Lost { reason: reason.into(), is_planned: false, wait: Duration::ZERO }
+    }
+
+    fn planned(reason: impl Into<String>) -> Self {
+        Self::Lost { reason: reason.into(), is_planned: true, wait: Duration::ZERO }
     }
 }
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Waits until the owner wants to stop; a dropped sender counts as that.
 pub(crate) async fn cancelled(cancel: &mut watch::Receiver<bool>) {
@@ -125,11 +152,13 @@ pub(crate) async fn cancelled(cancel: &mut watch::Receiver<bool>) {
 pub(crate) async fn run_socket(
     settings: SocketSettings,
     protocol: Box<dyn Protocol>,
+    source: Arc<dyn CandleSource>,
     seed: u64,
     events: mpsc::Sender<SocketEvent>,
     mut cancel: watch::Receiver<bool>,
 ) {
     install_tls();
+    let is_known = AtomicBool::new(!protocol.confirms_unknown_symbols());
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, seed);
     loop {
         let started = Instant::now();
@@ -141,7 +170,15 @@ pub(crate) async fn run_socket(
             has_data: false,
             is_offline: false,
         };
-        let End::Lost { reason, is_planned } = session.run().await else {
+        let unknown = unknown_symbol(&*source, &settings, &is_known);
+        let end = tokio::select! {
+            biased;
+            end = session.run() => end,
+            reason = unknown => {
+                End::Lost { reason, is_planned: false, wait: settings.backoff_max }
+            }
+        };
+        let End::Lost { reason, is_planned, wait } = end else {
             return;
         };
         // Only a connection that was of use for a while proves that the trouble is over; a host
@@ -149,7 +186,7 @@ pub(crate) async fn run_socket(
         if session.has_data && (is_planned || started.elapsed() >= settings.backoff_max) {
             backoff.reset();
         }
-        let mut retry_in = backoff.next_pause();
+        let mut retry_in = backoff.next_pause().max(wait);
         if session.is_offline {
             retry_in = retry_in.max(OFFLINE_PAUSE);
         }
@@ -163,6 +200,23 @@ pub(crate) async fn run_socket(
             () = tokio::time::sleep(retry_in) => {}
         }
     }
+}
+
+/// Asks once whether the market exists, and returns what to say when it does not; never returns when
+/// it does, or when nobody can tell.
+async fn unknown_symbol(
+    source: &dyn CandleSource,
+    settings: &SocketSettings,
+    is_known: &AtomicBool,
+) -> String {
+    if !is_known.load(Ordering::Relaxed) {
+        match source.check_symbol(&settings.symbol, settings.interval).await {
+            Ok(()) => is_known.store(true, Ordering::Relaxed),
+            Err(error @ ExchangeError::UnknownSymbol { .. }) => return error.to_string(),
+            Err(error) => tracing::debug!(%error, "nobody can say whether the market exists"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits until the owner wants to stop or nobody receives `events` any more.
@@ -217,26 +271,24 @@ impl Session<'_> {
     }
 
     async fn connect(&mut self) -> Result<Socket, End> {
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MAX_MESSAGE_BYTES))
-            .max_frame_size(Some(MAX_MESSAGE_BYTES))
-            .read_buffer_size(16 * 1024);
+        let SocketSettings { proxy, manners, connect_timeout: limit, .. } = self.settings;
         let url = self.protocol.url();
-        let connecting = Box::pin(connect_async_with_config(url, Some(config), true));
-        let limit = self.settings.connect_timeout;
+        let connecting = Box::pin(connect(url, proxy.as_ref(), manners));
         let connected = tokio::select! {
             biased;
             () = abandoned(self.cancel, self.events) => return Err(End::Stopped),
-            connected = timeout(limit, connecting) => connected,
+            connected = timeout(*limit, connecting) => connected,
         };
         let mut socket = match connected {
             Err(_) => {
                 return Err(End::lost(format!("no connection to {url} within {limit:?}")));
             }
-            Ok(Err(error)) => {
-                return Err(End::lost(describe(&format!("cannot connect to {url}"), &error)));
+            Ok(Err(Refused { reason, wait, is_blocked })) => {
+                // Going on at the usual pace could only make it worse.
+                let wait = if is_blocked { wait.max(self.settings.backoff_max) } else { wait };
+                return Err(End::Lost { reason, is_planned: false, wait });
             }
-            Ok(Ok((socket, _response))) => socket,
+            Ok(Ok(socket)) => socket,
         };
         if !self.tell(SocketEvent::Connected).await {
             return Err(End::Stopped);
@@ -303,7 +355,9 @@ impl Session<'_> {
                 }
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => continue,
                 Some(Ok(Frame::Binary(_))) => {
-                    if !self.tell(SocketEvent::Unreadable(DropClass::Binary)).await {
+                    let reason = "binary message".to_owned();
+                    let event = SocketEvent::Unreadable { class: DropClass::Binary, reason };
+                    if !self.tell(event).await {
                         return End::Stopped;
                     }
                     continue;
@@ -348,18 +402,19 @@ impl Session<'_> {
         let message = match self.protocol.decode(text) {
             Ok(message) => message,
             Err(error) => {
-                tracing::debug!(%error, "message dropped");
-                return Ok(Some(SocketEvent::Unreadable(DropClass::Invalid)));
+                let (class, reason) = (DropClass::Invalid, error.to_string());
+                return Ok(Some(SocketEvent::Unreadable { class, reason }));
             }
         };
         match message {
             Message::Nack { reason } => {
-                Err(End::lost(format!("exchange refused the subscription: {reason}")))
+                let SocketSettings { symbol, manners, .. } = self.settings;
+                let listed_at = manners.symbols;
+                Err(End::lost(format!(
+                    "exchange refused the subscription to {symbol}: {reason} (symbols: {listed_at})"
+                )))
             }
-            Message::GoingAway => {
-                let reason = "exchange announced a shutdown".to_owned();
-                Err(End::Lost { reason, is_planned: true })
-            }
+            Message::GoingAway => Err(End::planned("exchange announced a shutdown")),
             Message::Ack { .. } | Message::Subscriptions(_) => {
                 let was_waiting = !waiting.is_empty();
                 for position in self.protocol.confirmed_by(&message) {
@@ -389,8 +444,7 @@ impl Session<'_> {
         } else if Instant::now() >= silent_at {
             End::lost(format!("no market data for {:?}", self.settings.idle_timeout))
         } else {
-            let reason = "connection replaced because of its age".into();
-            End::Lost { reason, is_planned: true }
+            End::planned("connection replaced because of its age")
         }
     }
 

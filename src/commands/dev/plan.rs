@@ -1,5 +1,6 @@
 //! Who takes part in the embedded network, and with which configuration.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use anyhow::Context as _;
 use forecastd_chain::Keypair;
 use forecastd_core::Role;
 use forecastd_models::ModelKind;
+use serde::{Deserialize, Serialize};
 
+use super::exchanges;
 use crate::config::{ByteSize, Config, DevMiner, ModelConfig, Network, Secret};
 
 /// Where the embedded miners listen. The chain refuses exactly 127.0.0.1 as an axon's address, as
@@ -103,10 +106,17 @@ impl Member {
 pub struct Simulators {
     /// The chain's WebSocket.
     pub chain: String,
-    /// The exchange's WebSocket.
-    pub exchange_ws: String,
-    /// The exchange's REST interface.
-    pub exchange_rest: String,
+    /// The exchanges, by market.
+    pub exchanges: BTreeMap<String, ExchangeAddress>,
+}
+
+/// The addresses of a simulated exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeAddress {
+    /// Its WebSocket.
+    pub ws: String,
+    /// Its REST interface.
+    pub rest: String,
 }
 
 /// Returns the configuration of one member: the user's, with the simulators' addresses, a
@@ -124,10 +134,12 @@ pub(super) fn node_config(
     config.wallet.uri = Secret::new(member.uri.clone());
     config.store.path = data_dir.join(&member.name);
     config.store.cache = NODE_CACHE;
-    for stream in &mut config.stream {
-        stream.ws_url.clone_from(&simulators.exchange_ws);
-        stream.rest_url.clone_from(&simulators.exchange_rest);
-        stream.backoff_max = stream.backoff_max.min(Duration::from_secs(2));
+    for feed in &mut config.feed {
+        if let Some(address) = simulators.exchanges.get(&exchanges::market(feed)) {
+            feed.ws_url = Some(address.ws.clone());
+            feed.rest_url = Some(address.rest.clone());
+        }
+        feed.backoff_max = feed.backoff_max.min(Duration::from_secs(2));
     }
     config.model = models(base, member, checkpoints);
     config.miner.listen = SocketAddr::new(AXON_IP, 0);

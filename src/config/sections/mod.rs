@@ -8,7 +8,7 @@ mod network;
 mod process;
 mod roles;
 
-pub use market::{ModelConfig, SourceExchange, StreamConfig};
+pub use market::{FeedConfig, ModelConfig, StreamConfig};
 pub use network::{Network, NetworkConfig, WalletConfig};
 pub use process::{
     DevConfig, DevMiner, HttpConfig, LogConfig, LogFormat, LogLevel, ReloadConfig, StoreConfig,

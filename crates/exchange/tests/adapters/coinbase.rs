@@ -101,7 +101,7 @@ async fn refusals_have_their_class() {
     let many = refusal(http("400 Bad Request", "", &many)).await;
     assert!(many.to_string().contains("exceeds 300") && !many.is_retryable(), "{many}");
     let unknown = refusal(http("404 Not Found", "", r#"{"message":"NotFound"}"#)).await;
-    assert!(matches!(unknown, ExchangeError::Refused { status: 404, .. }), "{unknown}");
+    assert!(matches!(unknown, ExchangeError::UnknownSymbol { .. }), "{unknown}");
     let fast = refusal(http("429 Too Many Requests", "", r#"{"message":"slow"}"#)).await;
     assert_eq!(fast.retry_after(), Some(Duration::from_mins(1)));
     for body in ["", "{}", "[[]]", "[[1,2]]", r#"[["1",1,3,2,2.5,7]]"#, "[[7,1,3,2,2.5,7]]"] {

@@ -75,7 +75,7 @@ async fn recorded_bodies_are_read_and_refusals_have_their_class() {
     assert_eq!((candles.len(), candles[0].close), (7, 2712.65));
     let unknown = r#"{"error":"NOT_FOUND","error_details":"x","message":"valid product required"}"#;
     let error = ask(http("404 Not Found", "", unknown)).await.unwrap_err();
-    assert!(matches!(error, ExchangeError::Refused { status: 404, .. }), "{error}");
+    assert!(matches!(error, ExchangeError::UnknownSymbol { .. }), "{error}");
     assert!(error.to_string().contains("valid product required"), "{error}");
     for body in ["", "[]", "{}", r#"{"candles":7}"#, r#"{"candles":[{"start":1}]}"#] {
         let error = ask(ok(body)).await.unwrap_err();

@@ -14,10 +14,13 @@ mod binance;
 mod bybit;
 mod coinbase;
 mod coinbase_advanced;
+mod damage;
 mod feed;
 mod http;
 mod kraken;
+mod manners;
 mod owner;
+mod proxy;
 mod stream;
 
 use std::path::PathBuf;

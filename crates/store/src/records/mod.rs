@@ -7,15 +7,19 @@
 //! | 3 | [`AnswerRecord`] | hot | stream, slot, miner |
 //! | 4 | [`FrozenRecord`] | hot | validator, request id |
 //! | 5 | [`ForecastRecord`] | hot | stream, start |
+//! | 6 | [`BarRecord`] | hot | stream, open time, feed |
+//! | 7 | [`SettlementRecord`] | hot | stream |
 //! | 16 | [`ResultRecord`] | cold | stream, slot |
 //! | 17 | [`ScoredAnswerRecord`] | cold | stream, slot, miner |
 //! | 18 | [`EmaRecord`] | cold | stream |
 //! | 19 | [`EmaHistoryRecord`] | cold | stream, slot |
 //! | 20 | [`WeightsRecord`] | cold | time of the attempt |
 //! | 21 | [`ScheduleRecord`] | cold | stream |
+//! | 22 | [`StreamRecord`] | cold | stream |
 //!
 //! Numbers of kinds are never reused. All times are ms since the Unix epoch, UTC, market time.
 
+mod bar;
 mod candle;
 mod miner;
 mod result;
@@ -25,14 +29,15 @@ mod weights;
 
 use forecastd_core::StreamId;
 
-pub use candle::{CandleRecord, CandleState};
+pub use bar::{BarRecord, SettlementRecord};
+pub use candle::CandleRecord;
 pub use miner::{ForecastRecord, FrozenRecord};
 pub use result::{
     EmaHistoryRecord, EmaLine, EmaRecord, ResultRecord, ScheduleRecord, ScoreLine,
     ScoredAnswerRecord,
 };
 pub use round::{AnswerRecord, AskedMiner, RoundRecord};
-pub use stream::StreamRecord;
+pub use stream::{Market, StreamRecord};
 pub use weights::{WeightsOutcome, WeightsRecord};
 
 use crate::codec;
@@ -60,12 +65,14 @@ fn check<R: Record>(row_key: &[u8], value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All kinds, in the order of their numbers.
-pub(crate) const KINDS: [KindInfo; 12] = [
+pub(crate) const KINDS: [KindInfo; 14] = [
     info::<CandleRecord>(),
     info::<RoundRecord>(),
     info::<AnswerRecord>(),
     info::<FrozenRecord>(),
     info::<ForecastRecord>(),
+    info::<BarRecord>(),
+    info::<SettlementRecord>(),
     info::<ResultRecord>(),
     info::<ScoredAnswerRecord>(),
     info::<EmaRecord>(),

@@ -3,7 +3,7 @@
 use forecastd_core::{Interval, TradeSide};
 use serde_json::{Value, json};
 
-use super::market::{Bar, Execution};
+use crate::exchange::market::{Bar, Execution};
 
 /// Prices and amounts travel as text with eight decimals.
 fn decimal(value: f64) -> String {
@@ -31,8 +31,8 @@ pub(super) fn kline(
             "o": decimal(candle.open), "c": decimal(candle.close),
             "h": decimal(candle.high), "l": decimal(candle.low),
             "v": decimal(candle.volume), "n": candle.trade_count.unwrap_or(0), "x": is_final,
-            "q": decimal(candle.volume * candle.close),
-            "V": decimal(candle.volume / 2.0), "Q": decimal(candle.volume * candle.close / 2.0),
+            "q": decimal(bar.turnover),
+            "V": decimal(candle.volume / 2.0), "Q": decimal(bar.turnover / 2.0),
             "B": "0"
         }
     })
@@ -49,10 +49,10 @@ pub(super) fn kline_row(interval: Interval, bar: &Bar) -> Value {
         decimal(candle.close),
         decimal(candle.volume),
         candle.close_time_ms(interval) - 1,
-        decimal(candle.volume * candle.close),
+        decimal(bar.turnover),
         candle.trade_count.unwrap_or(0),
         decimal(candle.volume / 2.0),
-        decimal(candle.volume * candle.close / 2.0),
+        decimal(bar.turnover / 2.0),
         "0"
     ])
 }
@@ -62,6 +62,28 @@ pub(super) fn trade(symbol: &str, execution: &Execution, now_ms: i64) -> Value {
     json!({
         "e": "trade", "E": now_ms, "s": symbol, "t": execution.id,
         "p": decimal(execution.price), "q": decimal(execution.size), "T": execution.time_ms,
+        "m": execution.side == TradeSide::Sell, "M": true
+    })
+}
+
+/// A row of `/api/v3/trades`.
+pub(super) fn trade_row(execution: &Execution) -> Value {
+    json!({
+        "id": execution.id,
+        "price": decimal(execution.price),
+        "qty": decimal(execution.size),
+        "quoteQty": decimal(execution.price * execution.size),
+        "time": execution.time_ms,
+        "isBuyerMaker": execution.side == TradeSide::Sell,
+        "isBestMatch": true
+    })
+}
+
+/// A row of `/api/v3/aggTrades`.
+pub(super) fn aggregate_row(execution: &Execution) -> Value {
+    json!({
+        "a": execution.id, "p": decimal(execution.price), "q": decimal(execution.size),
+        "f": execution.id, "l": execution.id, "T": execution.time_ms,
         "m": execution.side == TradeSide::Sell, "M": true
     })
 }

@@ -1,11 +1,11 @@
 //! What a client may ask over the WebSocket (`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`,
 //! `SET_PROPERTY`, `GET_PROPERTY`), with the documented answers and errors. Pure.
 
-use forecastd_core::Interval;
 use forecastd_exchange::binance::interval_of;
 use serde_json::{Value, json};
 
 use super::texts;
+use crate::exchange::venue::{Kind, Topic};
 
 /// Most streams over one connection, as documented.
 const MAX_STREAMS: usize = 1024;
@@ -20,49 +20,26 @@ const WRONG_TYPE: i64 = 1;
 const INVALID_REQUEST: i64 = 2;
 const INVALID_JSON: i64 = 3;
 
-/// What a stream name means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
-    Kline {
-        interval: Interval,
-        interval_name: String,
-    },
-    Trade,
-    /// Acknowledged like a good one and silent for ever, as the real exchange does.
-    Silent,
-}
-
-/// One subscribed stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stream {
-    pub(super) name: String,
-    pub(super) kind: Kind,
-}
-
-impl Stream {
-    /// Reads a stream name of the market `symbol` (lower case).
-    pub(super) fn new(name: &str, symbol: &str) -> Self {
-        let topic = name.strip_prefix(symbol).and_then(|rest| rest.strip_prefix('@'));
-        let kind = match topic {
-            Some("trade") => Kind::Trade,
-            Some(topic) => match topic.strip_prefix("kline_") {
-                Some(text) => match interval_of(text) {
-                    Some(interval) => Kind::Kline { interval, interval_name: text.to_owned() },
-                    None => Kind::Silent,
-                },
-                None => Kind::Silent,
-            },
-            None => Kind::Silent,
-        };
-        Self { name: name.to_owned(), kind }
-    }
+/// Reads a stream name of the market `symbol` (lower case). What is unknown is acknowledged like a good
+/// one and silent for ever, as on the real exchange.
+fn stream(name: &str, symbol: &str) -> Topic {
+    let topic = name.strip_prefix(symbol).and_then(|rest| rest.strip_prefix('@'));
+    let kind = match topic {
+        Some("trade") => Kind::Trades,
+        Some(topic) => {
+            let interval = topic.strip_prefix("kline_").and_then(interval_of);
+            interval.map_or(Kind::Silent, Kind::Candles)
+        }
+        None => Kind::Silent,
+    };
+    Topic { name: name.to_owned(), kind }
 }
 
 /// The subscriptions of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     /// In the order of subscribing.
-    pub(super) streams: Vec<Stream>,
+    pub(super) streams: Vec<Topic>,
     /// Whether events are wrapped as `{"stream":..,"data":..}`.
     pub(super) is_combined: bool,
 }
@@ -84,7 +61,7 @@ impl Subscriptions {
             if self.streams.len() == MAX_STREAMS {
                 return Err(format!("Invalid request: more than {MAX_STREAMS} streams"));
             }
-            self.streams.push(Stream::new(name, symbol));
+            self.streams.push(stream(name, symbol));
         }
         Ok(())
     }
@@ -234,9 +211,9 @@ mod tests {
 
     #[test]
     fn stream_names_are_read_with_their_case() {
-        let kind = |name| Stream::new(name, "btcusdt").kind;
-        assert_eq!(kind("btcusdt@trade"), Kind::Trade);
-        assert!(matches!(kind("btcusdt@kline_5m"), Kind::Kline { .. }));
+        let kind = |name| stream(name, "btcusdt").kind;
+        assert_eq!(kind("btcusdt@trade"), Kind::Trades);
+        assert!(matches!(kind("btcusdt@kline_5m"), Kind::Candles(_)));
         for name in
             ["BTCUSDT@trade", "btcusdt@kline_1M", "btcusdt@depth", "ethusdt@trade", "btcusdt"]
         {
