@@ -185,6 +185,7 @@ fn model_input(spec: &StreamSpec, window: &BTreeMap<i64, Candle>) -> Option<Mode
         interval: spec.interval,
         horizon: spec.horizon,
         candles: window.values().copied().collect(),
+        features: None,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use tokio::time::{Instant, sleep_until};
@@ -19,6 +19,7 @@ const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Wait after 429 and 418 when the exchange does not say how long.
 pub(crate) const DEFAULT_RATE_WAIT: Duration = Duration::from_mins(1);
+const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const DEFAULT_BAN_WAIT: Duration = Duration::from_mins(2);
 /// The longest ban that an exchange documents.
 const MAX_WAIT: Duration = Duration::from_hours(72);
@@ -32,6 +33,8 @@ pub(crate) enum Meaning {
     TooFast(Duration),
     /// Not from this address.
     Blocked,
+    /// Not for this account, whatever the address.
+    Denied,
     /// The request is wrong, or the status says more.
     Wrong,
 }
@@ -84,6 +87,19 @@ impl HttpClient {
     pub(crate) const fn with_gap(mut self, gap: Duration) -> Self {
         self.gap = gap;
         self
+    }
+
+    /// Tells whether nobody on the way can read a request: it is encrypted or stays on this machine.
+    pub(crate) fn is_private(&self) -> bool {
+        let is_loopback = match self.base.host_str() {
+            Some("localhost") => true,
+            Some(host) => {
+                let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+                ip.is_ok_and(|ip| ip.is_loopback())
+            }
+            None => false,
+        };
+        self.base.scheme() == "https" || is_loopback
     }
 
     /// Fetches `path` with `query` and returns the headers and the body of a 200 answer.
@@ -192,6 +208,7 @@ fn classify(
     };
     match (status, meaning) {
         (_, Meaning::TooFast(default)) => rate_limited(default),
+        (_, Meaning::Denied) => ExchangeError::Refused { status, code, message },
         (429, _) => rate_limited(DEFAULT_RATE_WAIT),
         (418, _) => rate_limited(DEFAULT_BAN_WAIT),
         (403 | 451, _) | (_, Meaning::Blocked) => ExchangeError::Blocked { status, message },
@@ -200,10 +217,15 @@ fn classify(
     }
 }
 
-/// `Retry-After` in its form of whole seconds, the one that exchanges use.
+/// `Retry-After` in its form of whole seconds, the one that exchanges use; else the seconds until the
+/// limit is lifted (`X-RateLimit-Reset`), at least one.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse::<u64>().ok().map(Duration::from_secs)
+    let seconds = |name: HeaderName| {
+        let text = headers.get(name)?.to_str().ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let wait = seconds(RETRY_AFTER).or_else(|| seconds(RATE_RESET).map(|wait| wait.max(1)));
+    wait.map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -280,5 +302,25 @@ mod tests {
         assert_eq!(wait(429, None), DEFAULT_RATE_WAIT);
         assert_eq!(wait(418, Some("soon")), DEFAULT_BAN_WAIT);
         assert_eq!(wait(418, Some("99999999999")), MAX_WAIT);
+        let mut headers = HeaderMap::new();
+        headers.insert(RATE_RESET, HeaderValue::from_static("0"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(1)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("9"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn only_encrypted_or_local_requests_are_private() {
+        for (url, is_private) in [
+            ("https://host.example", true),
+            ("http://host.example", false),
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost:1", true),
+            ("http://127.0.0.1.example", false),
+        ] {
+            let client = HttpClient::new(url, Duration::from_secs(1), explain).unwrap();
+            assert_eq!(client.is_private(), is_private, "{url}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Market data from exchanges: live candles and trades by WebSocket, closed candles by REST.
+//! Market data from exchanges: live candles and trades by WebSocket, closed candles by REST; and numeric
+//! series of Coin Metrics, which is no exchange but is asked in the same way.
 //!
 //! One adapter an exchange (a folder such as [`binance`]) translates its protocol into the
 //! normalised [`Message`]; everything else is shared: the socket loop, the continuity of final
@@ -13,6 +14,7 @@
 mod backoff;
 pub mod binance;
 pub mod bybit;
+pub mod coinmetrics;
 mod config;
 mod continuity;
 mod error;
@@ -30,6 +32,7 @@ mod tls;
 
 pub use binance::{BinanceFeed, BinanceRest};
 pub use bybit::BybitRest;
+pub use coinmetrics::{ApiKey, CoinMetrics, SeriesConfig};
 pub use config::FeedConfig;
 pub use error::ExchangeError;
 pub use event::{DropClass, FeedEvent};

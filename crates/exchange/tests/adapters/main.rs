@@ -12,6 +12,7 @@
 
 mod binance;
 mod bybit;
+mod coinmetrics;
 mod feed;
 mod http;
 mod kraken;
