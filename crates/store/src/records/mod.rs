@@ -7,6 +7,7 @@
 //! | 3 | [`AnswerRecord`] | hot | stream, slot, miner |
 //! | 4 | [`FrozenRecord`] | hot | validator, request id |
 //! | 5 | [`ForecastRecord`] | hot | stream, start |
+//! | 8 | [`ObservationRecord`] | hot | series, own time, time known |
 //! | 16 | [`ResultRecord`] | cold | stream, slot |
 //! | 17 | [`ScoredAnswerRecord`] | cold | stream, slot, miner |
 //! | 18 | [`EmaRecord`] | cold | stream |
@@ -18,6 +19,7 @@
 
 mod candle;
 mod miner;
+mod observation;
 mod result;
 mod round;
 mod stream;
@@ -27,6 +29,7 @@ use forecastd_core::StreamId;
 
 pub use candle::{CandleRecord, CandleState};
 pub use miner::{ForecastRecord, FrozenRecord};
+pub use observation::ObservationRecord;
 pub use result::{
     EmaHistoryRecord, EmaLine, EmaRecord, ResultRecord, ScheduleRecord, ScoreLine,
     ScoredAnswerRecord,
@@ -60,12 +63,13 @@ fn check<R: Record>(row_key: &[u8], value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All kinds, in the order of their numbers.
-pub(crate) const KINDS: [KindInfo; 12] = [
+pub(crate) const KINDS: [KindInfo; 13] = [
     info::<CandleRecord>(),
     info::<RoundRecord>(),
     info::<AnswerRecord>(),
     info::<FrozenRecord>(),
     info::<ForecastRecord>(),
+    info::<ObservationRecord>(),
     info::<ResultRecord>(),
     info::<ScoredAnswerRecord>(),
     info::<EmaRecord>(),

@@ -1,0 +1,112 @@
+//! Section `[[source]]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use forecastd_core::features::FEATURE_FORMS;
+use forecastd_core::{FeatureSpec, Interval};
+use forecastd_exchange::coinmetrics::Endpoint;
+
+use crate::config::diff::ReloadClass::{self, Part};
+use crate::config::section::{Entry, section};
+use crate::config::value::Rule::{self, Any, Name, Span, Url};
+use crate::config::value::{Value, choices, quote};
+
+choices! {
+    /// Where the numbers of a column come from.
+    SourceKind, "one of file, coinmetrics" {
+        /// A column of a table on this machine.
+        File = "file",
+        /// A series of Coin Metrics.
+        CoinMetrics = "coinmetrics",
+    }
+}
+
+impl Value for FeatureSpec {
+    const EXPECTED: &'static str = FEATURE_FORMS;
+
+    fn read(value: &toml_edit::Value, _: &Rule) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+
+    fn literal(&self) -> String {
+        quote(&self.to_string())
+    }
+}
+
+impl Value for Endpoint {
+    const EXPECTED: &'static str = "an end point such as market-candles or asset-metrics";
+
+    fn read(value: &toml_edit::Value, _: &Rule) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+
+    fn literal(&self) -> String {
+        quote(self.as_str())
+    }
+}
+
+section! {
+    /// Columns of numbers beside the candles, for the features `column(NAME)` of streams. One entry a
+    /// column; one that no stream names is not read.
+    SourceConfig
+    keys {
+        /// Name of the column.
+        name: String = "reference-rate", Name, "", Part("columns"), required;
+        /// Where its numbers come from.
+        kind: SourceKind = "coinmetrics", Any, "", Part("columns"), required;
+        /// For `file`: a table with a header and a column of times, CSV (plain, gzip, zstd or bzip2) or
+        /// Parquet; read again when it changes.
+        path: Option<PathBuf> = "", Any, "", Part("columns");
+        /// For `file`: the header of the column.
+        column: String = "", Any, "", Part("columns");
+        /// For `coinmetrics`: the server; the public one when empty, that of the community without a
+        /// key.
+        url: Option<String> = "", Url(&["http", "https"]), "", Part("columns");
+        /// For `coinmetrics`: which kind of series, for example `market-candles`, `asset-metrics`,
+        /// `market-openinterest`, `market-funding-rates`.
+        endpoint: Option<Endpoint> = "", Any, "", Part("columns");
+        /// For `coinmetrics`: the market, asset, pair, exchange or institution, for example
+        /// `binance-btc-usdt-spot` or `btc`.
+        of: String = "", Any, "", Part("columns");
+        /// For `coinmetrics`: the metric or the field of a row, for example `ReferenceRateUSD`,
+        /// `candle_trades_count`, `rate`.
+        metric: String = "", Any, "", Part("columns");
+        /// For `coinmetrics`: name of the environment variable that holds the key; no key is sent when
+        /// empty. The key itself does not belong in this file.
+        api_key_env: String = "", Any, "", Part("columns");
+        /// For `coinmetrics`: longest wait for one answer.
+        timeout: Duration = "30s", Span("100ms", "5m"), "", Part("columns");
+        /// Length of the interval that a value is about, at whose end it can be known; for samples that
+        /// are about a moment, empty.
+        every: Option<Interval> = "", Any, "", Part("columns");
+        /// Time from the end of its interval until a value is published and read here; no row sees a
+        /// value earlier, in training as well as live, so it must not be too short.
+        publication_delay: Duration = "1m", Span("0s", "31d"), "market time", Part("columns");
+        /// A value whose interval began longer ago is not used any more; models that need it then
+        /// leave the forecast to the next one.
+        max_age: Duration = "1d", Span("1s", "90d"), "market time", Part("columns");
+        /// How often new values are asked for; a change of a file is looked for.
+        refresh_every: Duration = "5m", Span("1s", "1d"), "market time", Part("columns");
+    }
+    parts {}
+}
+
+impl Entry for SourceConfig {
+    const DEFAULT_LIST: &'static str = r#"
+[[source]]
+name = "reference-rate"
+kind = "coinmetrics"
+endpoint = "asset-metrics"
+of = "btc"
+metric = "ReferenceRateUSD"
+every = "1d"
+publication_delay = "2h"
+max_age = "4d"
+"#;
+    const LIST_CLASS: ReloadClass = Part("columns");
+
+    fn id(&self) -> &str {
+        &self.name
+    }
+}
