@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use forecastd_core::{Interval, StreamId};
-use forecastd_models::{ModelInput, ModelKind, ModelSpec, load, read_csv};
+use forecastd_history::read_candles;
+use forecastd_models::{ModelInput, ModelKind, ModelSpec, load};
 
 const LOOKBACK: usize = 500;
 const HORIZON: usize = 100;
@@ -28,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let data = PathBuf::from(arguments.next().ok_or("name the CSV file")?);
     let checkpoint = PathBuf::from(arguments.next().ok_or("name the checkpoint directory")?);
     let interval = Interval::FIVE_MINUTES;
-    let candles = read_csv(&data, interval)?;
+    let candles = read_candles(&data, interval)?;
     let window = candles.last_chunk::<LOOKBACK>().ok_or("the file has fewer than 500 candles")?;
     let input = ModelInput {
         stream: StreamId("BTCUSD-5m".into()),

@@ -12,10 +12,11 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use forecastd_core::{Interval, StreamId};
+use forecastd_history::read_candles;
 use forecastd_models::checkpoint::Evaluation;
 use forecastd_models::{
     BacktestConfig, CheckpointForecaster, Forecaster, ModelKind, ModelSpec, TrainConfig, backtest,
-    load, read_csv, train,
+    load, train,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let interval = Interval::FIVE_MINUTES;
-    let candles = read_csv(&data, interval)?;
+    let candles = read_candles(&data, interval)?;
     let end = candles.partition_point(|candle| candle.close_time_ms(interval) <= until_ms);
     println!("{} candles, {end} of them for training", candles.len());
     let (mut checkpoint, report) = train(&config, &candles[..end], &mut |progress| {

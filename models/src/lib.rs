@@ -13,7 +13,6 @@ pub mod backtest;
 pub mod baseline;
 mod card;
 pub mod checkpoint;
-pub mod data;
 pub mod error;
 pub mod features;
 pub mod forecaster;
@@ -31,7 +30,6 @@ pub use backtest::{
     BacktestConfig, BacktestError, BacktestReport, ModelScore, backtest, backtest_with,
 };
 pub use checkpoint::{Checkpoint, CheckpointConfig, CheckpointError};
-pub use data::{DataError, read_csv};
 pub use error::ModelError;
 pub use forecaster::{CheckpointForecaster, ModelKind, ModelSpec, list_checkpoints, load};
 pub use input::{Forecaster, ModelInput};

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use forecastd_core::{Candle, StreamId};
+use forecastd_history::read_candles;
 use forecastd_models::checkpoint::Evaluation;
 use forecastd_models::{
     BacktestConfig, BacktestReport, CheckpointForecaster, Forecaster, ModelKind, ModelSpec,
-    TrainConfig, backtest, list_checkpoints, load, read_csv, train,
+    TrainConfig, backtest, list_checkpoints, load, train,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -54,7 +55,7 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
         "{} holds a checkpoint already; name another one, or replace it with --force",
         directory.display()
     );
-    let all = read_csv(&arguments.data, stream.interval)?;
+    let all = read_candles(&arguments.data, stream.interval)?;
     let from_ms = arguments.from.map_or(i64::MIN, |time| time.ms);
     let to_ms = arguments.to.map_or(i64::MAX, |time| time.ms);
     let begin = all.partition_point(|candle| candle.open_time_ms < from_ms);
@@ -164,7 +165,7 @@ pub fn backtest_command(config: &Config, arguments: &ModelBacktestArgs) -> Exit 
 
 fn compare(config: &Config, arguments: &ModelBacktestArgs) -> anyhow::Result<()> {
     let stream = config.stream.first().context("no stream is configured")?;
-    let candles: Vec<Candle> = read_csv(&arguments.data, stream.interval)?;
+    let candles: Vec<Candle> = read_candles(&arguments.data, stream.interval)?;
     let names: Vec<String> = if arguments.models.is_empty() {
         config.models_of(&stream.id).map(|model| model.name.clone()).collect()
     } else {

@@ -4,16 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Which crates of the workspace each crate may depend on, and who may use a fenced library.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("forecastd-core", &[]),
     ("forecastd-exchange", &["forecastd-core"]),
+    ("forecastd-history", &["forecastd-core"]),
     ("forecastd-wire", &["forecastd-core"]),
     ("forecastd-chain", &["forecastd-core"]),
     ("forecastd-store", &["forecastd-core"]),
     ("forecastd-models", &["forecastd-core"]),
     (
         "forecastd-devnet",
-        &["forecastd-core", "forecastd-exchange", "forecastd-wire", "forecastd-chain"],
+        &[
+            "forecastd-core",
+            "forecastd-exchange",
+            "forecastd-history",
+            "forecastd-wire",
+            "forecastd-chain",
+        ],
     ),
     (
         "forecastd-actors",
@@ -36,15 +43,17 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "forecastd-store",
             "forecastd-models",
             "forecastd-actors",
+            "forecastd-history",
             "forecastd-devnet",
         ],
     ),
 ];
 
 /// Heavy libraries and the only crates that may name them.
-const FENCES: [(&str, &[&str]); 8] = [
+const FENCES: [(&str, &[&str]); 9] = [
     ("actix", &["forecastd-actors", "forecastd"]),
     ("sled", &["forecastd-store"]),
+    ("parquet", &["forecastd-history"]),
     ("burn", &["forecastd-models"]),
     ("subxt", &["forecastd-chain", "forecastd-devnet"]),
     ("subxt-rpcs", &["forecastd-chain", "forecastd-devnet"]),

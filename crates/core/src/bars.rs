@@ -4,7 +4,7 @@
 //! A [`Bar`] is a [`Candle`] that also says how much of its interval was heard. [`BarBuilder`] makes
 //! bars from trades, link events and clock ticks; [`BarSeries`] keeps them, takes backfilled candles
 //! in and refuses changes of what a score was computed from; [`compact_bars`] joins short ones;
-//! [`merge_bars`] makes one of several exchanges' bars.
+//! [`merge_bars`] makes one of several exchanges' bars; a [`Survey`] tells what a series lacks.
 //!
 //! Limits: nothing here fetches, stores or reads a clock. What was not heard is said, never guessed.
 
@@ -15,6 +15,7 @@ mod open_bar;
 mod rules;
 mod seen;
 mod series;
+mod survey;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -32,6 +33,7 @@ pub use rules::{
     MAX_REMEMBERED, TradeOutcome,
 };
 pub use series::{BarSeries, Change, ChangeError, Doubts, MAX_SERIES};
+pub use survey::{Finding, GapReport, LISTED_FLAT_RUN, MAX_LISTED, Run, Survey, check_candle};
 
 /// Highest price that is taken in, quote currency.
 pub const MAX_PRICE: f64 = 1e15;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use forecastd_actors::events::EventLine;
 use forecastd_devnet::chain::DevChainError;
-use forecastd_devnet::exchange::recording::RecordingError;
+use forecastd_history::HistoryError;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, info, warn};
 
@@ -109,7 +109,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         Some(DevChainError::Damaged { .. } | DevChainError::Read { .. }) => return Exit::Store,
         _ => {}
     }
-    if error.is::<RecordingError>() { Exit::Config } else { Exit::Internal }
+    if error.is::<HistoryError>() { Exit::Config } else { Exit::Internal }
 }
 
 struct Session {

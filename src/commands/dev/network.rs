@@ -13,6 +13,7 @@ use forecastd_core::{Candle, Clock, Rao, ScaledClock, Signer};
 use forecastd_devnet::chain::{DevChain, DevChainConfig, GenesisNeuron};
 use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, recording};
 use forecastd_devnet::peers::{self, LiarKind, PeerHandle, PeerKind};
+use forecastd_history::read_candles;
 use forecastd_wire::AxonTarget;
 
 use super::board::Names;
@@ -259,7 +260,7 @@ fn axon_listen(state: &Progress, name: &str) -> SocketAddr {
 fn candles(base: &Config) -> anyhow::Result<Vec<Candle>> {
     let interval = base.stream.first().context("no stream is configured")?.interval;
     match &base.dev.data {
-        Some(path) => recording::load_csv(path, interval)
+        Some(path) => read_candles(path, interval)
             .with_context(|| format!("reading {} (config key dev.data)", path.display())),
         None => recording::embedded().context("reading the built-in recording"),
     }
