@@ -14,7 +14,6 @@ use actix::prelude::*;
 use forecastd_core::realised::{Realised, fill_from_past, realised_closes};
 use forecastd_core::{Candle, StreamId, StreamSpec};
 use forecastd_exchange::{BinanceRest, CandleSource, ExchangeError};
-use forecastd_models::ModelInput;
 use forecastd_store::{Batch, CandleRecord, CandleState, Store};
 use tracing::{debug, info, warn};
 
@@ -22,6 +21,7 @@ use crate::error::{ActorError, StepContext};
 use crate::events::Event;
 use crate::forecaster::WindowReady;
 use crate::guard;
+use crate::model_input::{model_input, needed_candles};
 use crate::node::{NewestCandle, Node};
 use crate::settings::StreamSettings;
 use crate::vitals::Vitals;
@@ -109,7 +109,7 @@ impl Candles {
         let spec = &settings.spec;
         let window = self.windows.entry(spec.id.clone()).or_default();
         window.extend(candles.iter().map(|candle| (candle.open_time_ms, *candle)));
-        while window.len() > spec.lookback {
+        while window.len() > needed_candles(settings) {
             window.pop_first();
         }
         let Some((_, newest)) = window.last_key_value() else { return };
@@ -118,9 +118,14 @@ impl Candles {
         self.node.boards.update(|live| {
             live.newest_candle.insert(spec.id.clone(), board);
         });
-        let Some(input) = model_input(spec, window) else {
-            debug!(actor = "candles", stream = %spec.id, have = window.len(), "window not whole yet");
-            return;
+        let candles: Vec<Candle> = window.values().copied().collect();
+        let input = match model_input(settings, &candles, &self.node.boards.columns.load()) {
+            Ok(input) => input,
+            Err(error) => {
+                let have = window.len();
+                debug!(actor = "candles", stream = %spec.id, have, %error, "window not whole yet");
+                return;
+            }
         };
         // A late candle may complete a window, or change nothing about the newest one.
         if self.handed_over.insert(spec.id.clone(), input.start_ms) == Some(input.start_ms) {
@@ -168,32 +173,12 @@ fn asked_wait(error: &ActorError) -> Option<Duration> {
     source.downcast_ref::<ExchangeError>()?.retry_after()
 }
 
-/// Returns the whole lookback window, or none while candles are missing in it.
-fn model_input(spec: &StreamSpec, window: &BTreeMap<i64, Candle>) -> Option<ModelInput> {
-    let (newest_open_ms, _) = window.last_key_value()?;
-    if window.len() < spec.lookback {
-        return None;
-    }
-    let (oldest_open_ms, _) = window.first_key_value()?;
-    let steps = (newest_open_ms - oldest_open_ms) / spec.interval.as_ms() + 1;
-    if usize::try_from(steps).ok()? != spec.lookback {
-        return None;
-    }
-    Some(ModelInput {
-        stream: spec.id.clone(),
-        start_ms: newest_open_ms + spec.interval.as_ms(),
-        interval: spec.interval,
-        horizon: spec.horizon,
-        candles: window.values().copied().collect(),
-        features: None,
-    })
-}
-
 /// Reads the newest lookback window: from the store, the rest by REST, holes filled from the past.
 async fn load_history(node: &Node, settings: &StreamSettings) -> Result<Vec<Candle>, ActorError> {
     let spec = &settings.spec;
     let to_ms = spec.interval.floor(node.market.now_ms());
-    let span_ms = spec.interval.as_ms() * i64::try_from(spec.lookback + 1).unwrap_or(i64::MAX);
+    let span_ms =
+        spec.interval.as_ms() * i64::try_from(needed_candles(settings) + 1).unwrap_or(i64::MAX);
     let from_ms = to_ms - span_ms;
     let found = complete(node, settings, from_ms, to_ms).await?;
     let (filled, holes) = fill_from_past(spec.interval, &found, from_ms, to_ms);

@@ -9,10 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
-use forecastd_core::{Column, ColumnName, Columns, Observation};
+use forecastd_core::{Column, ColumnName, Columns, Interval, Observation};
 use forecastd_exchange::{CoinMetrics, ExchangeError};
 use forecastd_store::{Batch, ObservationRecord, Store};
 use sha2::{Digest, Sha256};
@@ -21,8 +21,12 @@ use tracing::{debug, warn};
 use crate::error::{ActorError, StepContext, with_causes};
 use crate::guard;
 use crate::node::Node;
-use crate::settings::{AccessKey, ColumnOrigin, ColumnSettings, Settings};
+use crate::settings::Settings;
 use crate::vitals::Vitals;
+
+mod settings;
+
+pub use settings::{AccessKey, ColumnOrigin, ColumnSettings};
 
 /// Real time between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +52,9 @@ const WRITE_CHUNK: usize = 500;
 #[rtype(result = "()")]
 struct Look;
 
+/// Length and time of change of a file.
+type Stamp = (u64, SystemTime);
+
 /// What is known of one column.
 #[derive(Debug)]
 struct Entry {
@@ -59,8 +66,8 @@ struct Entry {
     failures: u32,
     /// Real time of the next refresh, ms since the epoch.
     due_ms: i64,
-    /// Length and time of change of the file that was read.
-    file: Option<(u64, std::time::SystemTime)>,
+    /// The file that was read, as it was.
+    file: Option<Stamp>,
 }
 
 /// The columns actor, see the module.
@@ -77,7 +84,7 @@ struct Task {
     settings: ColumnSettings,
     values: Arc<Vec<Observation>>,
     is_complete: bool,
-    file: Option<(u64, std::time::SystemTime)>,
+    file: Option<Stamp>,
     /// Own time from which on values are kept.
     from_ms: i64,
 }
@@ -85,7 +92,7 @@ struct Task {
 /// What a refresh gave.
 struct Refreshed {
     values: Vec<Observation>,
-    file: Option<(u64, std::time::SystemTime)>,
+    file: Option<Stamp>,
 }
 
 /// Why a refresh failed, and how long the source asked to wait.
@@ -170,7 +177,8 @@ impl ColumnReader {
                 warn!(actor = "columns", column = %asked.name, %error, "column not read");
                 entry.failures = entry.failures.saturating_add(1);
                 let doubled = RETRY.saturating_mul(1 << (entry.failures - 1).min(16));
-                let what = format!("cannot be read, its last values are used: {}", with_causes(&error));
+                let what =
+                    format!("cannot be read, its last values are used: {}", with_causes(&error));
                 let is_due = entry.failures >= ALARM_FAILURES;
                 (doubled.min(RETRY_MAX).max(wait), is_due.then_some(what))
             }
@@ -206,9 +214,10 @@ fn used(settings: &Settings) -> BTreeSet<ColumnName> {
 
 /// Returns how far back the values of a column are needed.
 fn span_ms(settings: &Settings, column: &ColumnSettings) -> i64 {
-    let uses = settings.streams.iter().filter(|stream| {
-        stream.features.columns().any(|name| *name == column.name)
-    });
+    let uses = settings
+        .streams
+        .iter()
+        .filter(|stream| stream.features.columns().any(|name| *name == column.name));
     let spans = uses.map(|stream| {
         let rows = i64::try_from(stream.spec.lookback).unwrap_or(i64::MAX).saturating_add(1);
         stream.spec.interval.as_ms().saturating_mul(rows)
@@ -222,22 +231,26 @@ fn too_old(node: &Node, column: &ColumnSettings, values: &[Observation]) -> Opti
         return Some("the source has no value of the needed time".to_owned());
     };
     let age_ms = node.market.now_ms().saturating_sub(newest_ms);
-    (age_ms > ms(column.max_age)).then(|| {
-        format!("the newest value is {} s old, more than its `max_age`", age_ms / 1_000)
-    })
+    (age_ms > ms(column.max_age))
+        .then(|| format!("the newest value is {} s old, more than its `max_age`", age_ms / 1_000))
 }
 
 async fn refresh(node: &Node, task: Task) -> Result<Refreshed, Failed> {
     let origin = task.settings.origin.clone();
     match origin {
-        ColumnOrigin::File { path, column } => refresh_file(node, task, path, column).await,
+        ColumnOrigin::File { path, column, every, publication_delay } => {
+            let known_after_ms =
+                every.map_or(0, Interval::as_ms).saturating_add(ms(publication_delay));
+            refresh_file(node, task, path, column, known_after_ms).await
+        }
         ColumnOrigin::CoinMetrics { url, series, key, timeout } => {
             let key = match key {
                 AccessKey::Unneeded => None,
                 AccessKey::Given(key) => Some(key),
                 AccessKey::Missing(variable) => {
-                    let what = format!("environment variable {variable} is not set");
-                    return Err(ActorError::Setup(what).into());
+                    let source = format!("environment variable {variable} holds no key").into();
+                    let what = "asking Coin Metrics";
+                    return Err(ActorError::Step { what, source }.into());
                 }
             };
             let market = Arc::clone(&node.market);
@@ -248,7 +261,7 @@ async fn refresh(node: &Node, task: Task) -> Result<Refreshed, Failed> {
                 series.endpoint,
                 series.of,
                 series.metric,
-                series.every.map_or(0, forecastd_core::Interval::as_ms),
+                series.every.map_or(0, Interval::as_ms),
             ));
             let mut values = if task.is_complete {
                 task.values.to_vec()
@@ -256,7 +269,7 @@ async fn refresh(node: &Node, task: Task) -> Result<Refreshed, Failed> {
                 stored(&node.store, &id, task.from_ms)?
             };
             values.retain(|value| value.at_ms >= task.from_ms);
-            let every_ms = series.every.map(forecastd_core::Interval::as_ms);
+            let every_ms = series.every.map(Interval::as_ms);
             let newest_ms = values.iter().map(|value| value.at_ms).max();
             let revisited_ms = every_ms.map_or(REVISITED_MS, |every_ms| every_ms * REVISITED);
             let mut from_ms = newest_ms
@@ -291,10 +304,11 @@ async fn refresh_file(
     task: Task,
     path: PathBuf,
     column: String,
+    known_after_ms: i64,
 ) -> Result<Refreshed, Failed> {
     let known = task.file;
-    let settings = task.settings.clone();
-    let read = tokio::task::spawn_blocking(move || read_file(&path, &column, &settings, known));
+    let read =
+        tokio::task::spawn_blocking(move || read_file(&path, &column, known_after_ms, known));
     let Some((file, told)) = read.await.step("reading a column")?? else {
         return Ok(Refreshed { values: task.values.to_vec(), file: known });
     };
@@ -308,13 +322,11 @@ async fn refresh_file(
     Ok(Refreshed { values, file: Some(file) })
 }
 
-type Stamp = (u64, std::time::SystemTime);
-
 /// Reads the column of a file, or nothing where it is as it was.
 fn read_file(
     path: &Path,
     column: &str,
-    settings: &ColumnSettings,
+    known_after_ms: i64,
     known: Option<Stamp>,
 ) -> Result<Option<(Stamp, Vec<Observation>)>, ActorError> {
     let metadata = std::fs::metadata(path).step("looking at a column's file")?;
@@ -323,7 +335,6 @@ fn read_file(
         return Ok(None);
     }
     let numbers = forecastd_history::read_numbers(path, column).step("reading a column's file")?;
-    let known_after_ms = settings.known_after_ms();
     let observed = |(at_ms, value): (i64, f64)| Observation {
         at_ms,
         known_ms: at_ms.saturating_add(known_after_ms),
@@ -362,7 +373,7 @@ fn news(known: &[Observation], told: &[Observation], now_ms: Option<i64>) -> Vec
 /// name of a column must never be read as this one.
 fn series_id(series: &str) -> String {
     let digest = Sha256::digest(series.as_bytes());
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest.get(..16).unwrap_or_default())
 }
 
 fn stored(store: &Store, id: &str, from_ms: i64) -> Result<Vec<Observation>, ActorError> {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forecastd_core::settings::{ScoringConfig, WeightConfig};
-use forecastd_core::{Hotkey, Rao, StreamId, StreamSpec};
+use forecastd_core::{FeatureSet, Hotkey, Rao, StreamId, StreamSpec};
 use forecastd_exchange::FeedConfig;
 use forecastd_models::ModelKind;
 
+use crate::columns::ColumnSettings;
 use crate::vitals::RestartPolicy;
 
 /// Settings of one node.
@@ -21,6 +22,8 @@ pub struct Settings {
     pub generation: u64,
     /// The streams, in configuration order.
     pub streams: Vec<StreamSettings>,
+    /// The columns of numbers beside the candles, used or not.
+    pub columns: Vec<ColumnSettings>,
     /// The miner's part.
     pub miner: MinerSettings,
     /// The validator's part.
@@ -42,6 +45,8 @@ pub struct StreamSettings {
     pub spec: StreamSpec,
     /// The exchange's feed.
     pub feed: FeedConfig,
+    /// What the models get to see beside the candles.
+    pub features: FeatureSet,
     /// The models, best first; the next one answers when one fails.
     pub models: Vec<ModelSettings>,
 }

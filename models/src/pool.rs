@@ -14,7 +14,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use forecastd_core::FeatureSet;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -134,7 +133,6 @@ pub struct ModelPool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     config: PoolConfig,
-    needs: Option<FeatureSet>,
 }
 
 type Answer = Result<Vec<f64>, PoolError>;
@@ -183,8 +181,7 @@ impl ModelPool {
             (0..config.workers).map(|_| factory()).collect::<Result<Vec<_>, ModelError>>()?;
         let shared = Arc::new(Shared::default());
         // Dropping the pool on an early return closes the queue, which ends the threads.
-        let needs = models.first().and_then(|model| model.needs().cloned());
-        let mut pool = Self { shared, threads: Vec::with_capacity(config.workers), config, needs };
+        let mut pool = Self { shared, threads: Vec::with_capacity(config.workers), config };
         for (index, model) in models.into_iter().enumerate() {
             let worker = Worker {
                 shared: Arc::clone(&pool.shared),
@@ -214,11 +211,6 @@ impl ModelPool {
                 Err(PoolError::Deadline { deadline })
             }
         }
-    }
-
-    /// Returns the features that the model reads beside the candles, if it reads any.
-    pub const fn needs(&self) -> Option<&FeatureSet> {
-        self.needs.as_ref()
     }
 
     /// Returns the counters and the present load.

@@ -44,7 +44,7 @@ pub async fn execute(cli: Cli) -> Exit {
     };
     match cli.command {
         #[cfg(feature = "devnet")]
-        Command::Dev(arguments) => dev::run(global, arguments).await,
+        Command::Dev(arguments) => Box::pin(dev::run(global, arguments)).await,
         #[cfg(not(feature = "devnet"))]
         Command::Dev(_) => {
             output::error(&"this program was built without the embedded network (feature devnet)");

@@ -30,8 +30,9 @@ pub use error::{ConfigError, ConfigErrors};
 pub use reader::{ENV_PREFIX, Reader};
 pub use sections::{
     DevConfig, DevMiner, HttpConfig, LogConfig, LogFormat, LogLevel, MinerConfig, ModelConfig,
-    Network, NetworkConfig, ReloadConfig, SourceExchange, StoreConfig, StreamConfig,
-    SupervisionConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights, WalletConfig,
+    Network, NetworkConfig, ReloadConfig, SourceConfig, SourceExchange, SourceKind, StoreConfig,
+    StreamConfig, SupervisionConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights,
+    WalletConfig,
 };
 pub use text::{ByteSize, UtcTime};
 pub use value::Secret;
@@ -53,6 +54,8 @@ section! {
         "wallet" => wallet: WalletConfig;
         /// What is forecast.
         "stream" => stream: Vec<StreamConfig>;
+        /// Columns of numbers beside the candles.
+        "source" => source: Vec<SourceConfig>;
         /// What computes the forecasts, best first.
         "model" => model: Vec<ModelConfig>;
         /// The miner's part.

@@ -56,8 +56,8 @@ pub use key::{KeyError, KeyPart, KeyPrefix, MAX_STREAM_ID_BYTES, MAX_TEXT_KEY_BY
 pub use record::{Dated, Db, InvalidRecord, Record};
 pub use records::{
     AnswerRecord, AskedMiner, CandleRecord, CandleState, EmaHistoryRecord, EmaLine, EmaRecord,
-    ForecastRecord, FrozenRecord, ObservationRecord, ResultRecord, RoundRecord, ScheduleRecord, ScoreLine,
-    ScoredAnswerRecord, StreamRecord, WeightsOutcome, WeightsRecord,
+    ForecastRecord, FrozenRecord, ObservationRecord, ResultRecord, RoundRecord, ScheduleRecord,
+    ScoreLine, ScoredAnswerRecord, StreamRecord, WeightsOutcome, WeightsRecord,
 };
 pub use repair::{RepairReport, repair};
 pub use scan::Scan;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forecastd_core::{Interval, StreamId, StreamSpec};
+use forecastd_core::{Compatibility, FeatureSpec, Interval, StreamId, StreamSpec};
 use forecastd_models::ModelKind;
 
 use crate::config::diff::ReloadClass::{self, Part, Start};
@@ -44,6 +44,11 @@ section! {
         topic_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
         /// The wire's `schema_id`.
         schema_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
+        /// What models see of each candle; a trained model names what it needs. Besides the candle's
+        /// fields and its time there are indicators, and columns of a `[[source]]`.
+        features: Vec<FeatureSpec> = ["close", "high", "low", "volume", "time_of_day", "time_of_week", "time_of_month"], Any, "", Part("candles");
+        /// Definition of the indicators; `seed` gives those of the original subnet.
+        indicators: Compatibility = "standard", Any, "", Part("candles");
         /// The exchange that the candles come from.
         exchange: SourceExchange = "binance", Any, "", Start;
         /// The exchange's name of the pair.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forecastd_core::features::FEATURE_FORMS;
 use forecastd_core::{FeatureSpec, Interval};
+use forecastd_exchange::SeriesConfig;
 use forecastd_exchange::coinmetrics::Endpoint;
 
 use crate::config::diff::ReloadClass::{self, Part};
@@ -90,6 +91,19 @@ section! {
         refresh_every: Duration = "5m", Span("1s", "1d"), "market time", Part("columns");
     }
     parts {}
+}
+
+impl SourceConfig {
+    /// Returns the series of a source of kind `coinmetrics`.
+    pub fn series(&self) -> Option<SeriesConfig> {
+        Some(SeriesConfig {
+            endpoint: self.endpoint?,
+            of: self.of.clone(),
+            metric: self.metric.clone(),
+            every: self.every,
+            publication_delay: self.publication_delay,
+        })
+    }
 }
 
 impl Entry for SourceConfig {
