@@ -59,7 +59,7 @@ fn stream(config: &Config, stream: &config::StreamConfig) -> StreamSettings {
 }
 
 /// Returns the settings of a column; the key of its account comes from the environment.
-fn column(source: &config::SourceConfig) -> Option<ColumnSettings> {
+pub fn column(source: &config::SourceConfig) -> Option<ColumnSettings> {
     let origin = match source.kind {
         SourceKind::File => ColumnOrigin::File {
             path: source.path.clone()?,

@@ -7,13 +7,13 @@
 //! read from the store, the rest of it is asked for; files are read again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix::prelude::*;
-use forecastd_core::{Column, ColumnName, Columns, Interval, Observation};
-use forecastd_exchange::{CoinMetrics, ExchangeError};
+use forecastd_core::{Clock, Column, ColumnName, Columns, Interval, Observation};
+use forecastd_exchange::{CoinMetrics, SeriesConfig};
 use forecastd_store::{Batch, ObservationRecord, Store};
 use sha2::{Digest, Sha256};
 use tracing::{debug, warn};
@@ -24,8 +24,12 @@ use crate::node::Node;
 use crate::settings::Settings;
 use crate::vitals::Vitals;
 
+mod read;
 mod settings;
 
+use read::{Failed, Stamp, client, known_after_ms, read_file, steps};
+
+pub use read::read_column;
 pub use settings::{AccessKey, ColumnOrigin, ColumnSettings};
 
 /// Real time between two looks at what is due.
@@ -37,10 +41,6 @@ const RETRY: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_mins(10);
 /// Failures in a row after which an operator must look.
 const ALARM_FAILURES: u32 = 3;
-/// Values asked for and stored in one step.
-const CHUNK: i64 = 20_000;
-/// Length of a step where values come at their own times.
-const CHUNK_MS: i64 = 7 * 86_400_000;
 /// Values that are asked for again at each refresh, since they may have been corrected.
 const REVISITED: i64 = 12;
 /// The same where values come at their own times.
@@ -51,9 +51,6 @@ const WRITE_CHUNK: usize = 500;
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Look;
-
-/// Length and time of change of a file.
-type Stamp = (u64, SystemTime);
 
 /// What is known of one column.
 #[derive(Debug)]
@@ -95,18 +92,6 @@ struct Refreshed {
     file: Option<Stamp>,
 }
 
-/// Why a refresh failed, and how long the source asked to wait.
-struct Failed {
-    error: ActorError,
-    wait: Duration,
-}
-
-impl From<ActorError> for Failed {
-    fn from(error: ActorError) -> Self {
-        Self { error, wait: Duration::ZERO }
-    }
-}
-
 impl ColumnReader {
     /// Creates the actor; it looks at its sources after its start.
     pub const fn new(node: Node, vitals: Arc<Vitals>) -> Self {
@@ -146,9 +131,10 @@ impl ColumnReader {
                 file: entry.file,
                 from_ms: self.node.market.now_ms().saturating_sub(span_ms(&settings, column)),
             };
-            let (node, asked) = (self.node.clone(), column.clone());
+            let (store, market) = (self.node.store.clone(), Arc::clone(&self.node.market));
+            let asked = column.clone();
             // The outcome is data here: a failed refresh must arm the next one too.
-            let work = async move { Ok(refresh(&node, task).await) };
+            let work = async move { Ok(refresh(&store, &market, task).await) };
             guard::spawn(self, ctx, "refreshing a column", work, move |actor, _, outcome| {
                 actor.take(&asked, outcome);
                 Ok(())
@@ -173,14 +159,16 @@ impl ColumnReader {
                 let pause = self.node.market.real_duration_of(asked.refresh_every);
                 (pause.max(LEAST_PAUSE), too_old(&self.node, asked, &entry.values))
             }
-            Err(Failed { error, wait }) => {
+            Err(Failed { error, wait, is_retryable }) => {
                 warn!(actor = "columns", column = %asked.name, %error, "column not read");
                 entry.failures = entry.failures.saturating_add(1);
                 let doubled = RETRY.saturating_mul(1 << (entry.failures - 1).min(16));
                 let what =
                     format!("cannot be read, its last values are used: {}", with_causes(&error));
-                let is_due = entry.failures >= ALARM_FAILURES;
-                (doubled.min(RETRY_MAX).max(wait), is_due.then_some(what))
+                let is_due = !is_retryable || entry.failures >= ALARM_FAILURES;
+                // What nobody changes by waiting is not asked for every few seconds.
+                let pause = if is_retryable { doubled.min(RETRY_MAX) } else { RETRY_MAX };
+                (pause.max(wait), is_due.then_some(what))
             }
         };
         entry.due_ms = now_ms.saturating_add(ms(pause));
@@ -235,72 +223,48 @@ fn too_old(node: &Node, column: &ColumnSettings, values: &[Observation]) -> Opti
         .then(|| format!("the newest value is {} s old, more than its `max_age`", age_ms / 1_000))
 }
 
-async fn refresh(node: &Node, task: Task) -> Result<Refreshed, Failed> {
-    let origin = task.settings.origin.clone();
-    match origin {
+async fn refresh(store: &Store, market: &Arc<dyn Clock>, task: Task) -> Result<Refreshed, Failed> {
+    match task.settings.origin.clone() {
         ColumnOrigin::File { path, column, every, publication_delay } => {
-            let known_after_ms =
-                every.map_or(0, Interval::as_ms).saturating_add(ms(publication_delay));
-            refresh_file(node, task, path, column, known_after_ms).await
+            let known_after_ms = known_after_ms(every, publication_delay);
+            refresh_file(market, task, path, column, known_after_ms).await
         }
         ColumnOrigin::CoinMetrics { url, series, key, timeout } => {
-            let key = match key {
-                AccessKey::Unneeded => None,
-                AccessKey::Given(key) => Some(key),
-                AccessKey::Missing(variable) => {
-                    let source = format!("environment variable {variable} holds no key").into();
-                    let what = "asking Coin Metrics";
-                    return Err(ActorError::Step { what, source }.into());
-                }
-            };
-            let market = Arc::clone(&node.market);
-            let client = CoinMetrics::new(url.as_deref(), key, market, timeout)
-                .step("preparing the client of Coin Metrics")?;
-            let id = series_id(&format!(
-                "coinmetrics {} {} {} {}",
-                series.endpoint,
-                series.of,
-                series.metric,
-                series.every.map_or(0, Interval::as_ms),
-            ));
-            let mut values = if task.is_complete {
-                task.values.to_vec()
-            } else {
-                stored(&node.store, &id, task.from_ms)?
-            };
-            values.retain(|value| value.at_ms >= task.from_ms);
-            let every_ms = series.every.map(Interval::as_ms);
-            let newest_ms = values.iter().map(|value| value.at_ms).max();
-            let revisited_ms = every_ms.map_or(REVISITED_MS, |every_ms| every_ms * REVISITED);
-            let mut from_ms = newest_ms
-                .map_or(task.from_ms, |newest_ms| newest_ms.saturating_sub(revisited_ms))
-                .max(task.from_ms);
-            let end_ms = node.market.now_ms();
-            while from_ms < end_ms {
-                let step_ms = every_ms.map_or(CHUNK_MS, |every_ms| every_ms.saturating_mul(CHUNK));
-                let to_ms = from_ms.saturating_add(step_ms).min(end_ms);
-                let told = client.series(&series, from_ms, to_ms).await.map_err(failed)?;
-                let news = news(&values, &told, task.is_complete.then_some(end_ms));
-                write(&node.store, &id, &news).await?;
-                debug!(actor = "columns", column = %task.settings.name, count = news.len(), "read");
-                values.extend(news);
-                from_ms = to_ms;
-            }
-            Ok(Refreshed { values, file: None })
+            let client = client(url.as_deref(), key, timeout, Arc::clone(market))?;
+            refresh_series(store, market, task, &client, &series).await
         }
     }
 }
 
-/// Keeps how long the source asked to wait, as after too many requests.
-fn failed(error: ExchangeError) -> Failed {
-    let asked = error.retry_after().unwrap_or_default();
-    // What nobody changes by waiting is not asked for every few seconds.
-    let wait = if error.is_retryable() { asked } else { RETRY_MAX };
-    Failed { error: ActorError::Step { what: "asking Coin Metrics", source: error.into() }, wait }
+/// Asks for what is not known yet, and for the newest values again.
+async fn refresh_series(
+    store: &Store,
+    market: &Arc<dyn Clock>,
+    task: Task,
+    client: &CoinMetrics,
+    series: &SeriesConfig,
+) -> Result<Refreshed, Failed> {
+    let id = series_id(series);
+    let mut values =
+        if task.is_complete { task.values.to_vec() } else { stored(store, &id, task.from_ms)? };
+    values.retain(|value| value.at_ms >= task.from_ms);
+    let revisited_ms = series.every.map_or(REVISITED_MS, |every| every.as_ms() * REVISITED);
+    let newest_ms = values.iter().map(|value| value.at_ms).max();
+    let from_ms = newest_ms
+        .map_or(task.from_ms, |newest_ms| newest_ms.saturating_sub(revisited_ms).max(task.from_ms));
+    let now_ms = market.now_ms();
+    for (from_ms, to_ms) in steps(series, from_ms.max(0), now_ms) {
+        let told = client.series(series, from_ms, to_ms).await?;
+        let news = news(&values, &told, task.is_complete.then_some(now_ms));
+        write(store, &id, &news).await?;
+        debug!(actor = "columns", column = %task.settings.name, count = news.len(), "values read");
+        values.extend(news);
+    }
+    Ok(Refreshed { values, file: None })
 }
 
 async fn refresh_file(
-    node: &Node,
+    market: &Arc<dyn Clock>,
     task: Task,
     path: PathBuf,
     column: String,
@@ -309,38 +273,14 @@ async fn refresh_file(
     let known = task.file;
     let read =
         tokio::task::spawn_blocking(move || read_file(&path, &column, known_after_ms, known));
-    let Some((file, told)) = read.await.step("reading a column")?? else {
-        return Ok(Refreshed { values: task.values.to_vec(), file: known });
-    };
-    let now_ms = task.is_complete.then(|| node.market.now_ms());
+    let read = read.await.step("reading a column's file")??;
     let mut values = task.values.to_vec();
     values.retain(|value| value.at_ms >= task.from_ms);
-    let told: Vec<Observation> =
-        told.into_iter().filter(|value| value.at_ms >= task.from_ms).collect();
-    let news = news(&values, &told, now_ms);
+    let Some((file, mut told)) = read else { return Ok(Refreshed { values, file: known }) };
+    told.retain(|value| value.at_ms >= task.from_ms);
+    let news = news(&values, &told, task.is_complete.then(|| market.now_ms()));
     values.extend(news);
     Ok(Refreshed { values, file: Some(file) })
-}
-
-/// Reads the column of a file, or nothing where it is as it was.
-fn read_file(
-    path: &Path,
-    column: &str,
-    known_after_ms: i64,
-    known: Option<Stamp>,
-) -> Result<Option<(Stamp, Vec<Observation>)>, ActorError> {
-    let metadata = std::fs::metadata(path).step("looking at a column's file")?;
-    let stamp = (metadata.len(), metadata.modified().step("looking at a column's file")?);
-    if known == Some(stamp) {
-        return Ok(None);
-    }
-    let numbers = forecastd_history::read_numbers(path, column).step("reading a column's file")?;
-    let observed = |(at_ms, value): (i64, f64)| Observation {
-        at_ms,
-        known_ms: at_ms.saturating_add(known_after_ms),
-        value,
-    };
-    Ok(Some((stamp, numbers.into_iter().map(observed).collect())))
 }
 
 /// Returns what is new in `told`: values that were not known, and corrections.
@@ -371,8 +311,11 @@ fn news(known: &[Observation], told: &[Observation], now_ms: Option<i64>) -> Vec
 
 /// Returns the text under which the values of a series are stored: another series under the same
 /// name of a column must never be read as this one.
-fn series_id(series: &str) -> String {
-    let digest = Sha256::digest(series.as_bytes());
+fn series_id(series: &SeriesConfig) -> String {
+    let every_ms = series.every.map_or(0, Interval::as_ms);
+    let SeriesConfig { endpoint, of, metric, .. } = series;
+    let text = format!("coinmetrics {endpoint} {of} {metric} {every_ms}");
+    let digest = Sha256::digest(text.as_bytes());
     hex::encode(digest.get(..16).unwrap_or_default())
 }
 
@@ -437,37 +380,4 @@ impl Handler<Look> for ColumnReader {
 crate::life_signs!(ColumnReader);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(at_ms: i64, known_ms: i64, value: f64) -> Observation {
-        Observation { at_ms, known_ms, value }
-    }
-
-    #[test]
-    fn the_first_reading_is_believed_and_later_values_became_known_when_they_came() {
-        let told = [seen(10, 20, 1.0), seen(20, 30, 2.0)];
-        assert_eq!(news(&[], &told, None), told);
-        let more = [seen(20, 30, 2.0), seen(30, 40, 3.0), seen(40, 90, 4.0)];
-        assert_eq!(news(&told, &more, Some(70)), [seen(30, 70, 3.0), seen(40, 90, 4.0)]);
-    }
-
-    #[test]
-    fn a_correction_is_news_once() {
-        let known = [seen(10, 20, 1.0), seen(20, 30, 2.0)];
-        let corrected = [seen(10, 20, 1.5), seen(20, 30, 2.0)];
-        let found = news(&known, &corrected, Some(70));
-        assert_eq!(found, [seen(10, 70, 1.5)]);
-        let known: Vec<Observation> = known.into_iter().chain(found).collect();
-        assert_eq!(news(&known, &corrected, Some(80)), []);
-        // Back again is a correction too, and after a restart nobody knew it before the last one.
-        assert_eq!(news(&known, &[seen(10, 20, 1.0)], None), [seen(10, 70, 1.0)]);
-    }
-
-    #[test]
-    fn another_series_has_another_place_in_the_store() {
-        let id = series_id("coinmetrics market-candles binance-btc-usdt-spot price_close 300000");
-        assert_eq!(id.len(), 32);
-        assert_ne!(id, series_id("coinmetrics market-candles binance-btc-usdt-spot volume 300000"));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! What each command does, one file a command or family.
 
 pub mod check;
+mod columns;
 #[cfg(feature = "devnet")]
 pub mod dev;
 pub mod inspect;

@@ -124,3 +124,90 @@ max_age = "4d"
         &self.name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn errors(text: &str) -> String {
+        match Config::from_text(text, "config.toml", []) {
+            Ok(_) => "no error".to_owned(),
+            Err(errors) => errors.to_string(),
+        }
+    }
+
+    #[test]
+    fn features_and_sources_fit_together() {
+        let text = r#"
+[[stream]]
+id = "BTCUSD-5m"
+features = ["close", "rsi(14)", "macd(12,26,9)", "column(oi)", "column(funding)"]
+indicators = "seed"
+[[source]]
+name = "oi"
+kind = "file"
+path = "oi.parquet"
+column = "open interest"
+every = "5m"
+[[source]]
+name = "funding"
+kind = "coinmetrics"
+endpoint = "market-funding-rates"
+of = "binance-BTCUSDT-future"
+metric = "rate"
+api_key_env = "COINMETRICS_KEY"
+"#;
+        let config = Config::from_text(text, "config.toml", []).unwrap();
+        assert_eq!(config.stream[0].features.len(), 5);
+        assert_eq!(config.source.len(), 2);
+        assert!(config.source[1].series().is_some_and(|series| series.validate().is_ok()));
+    }
+
+    #[test]
+    fn faults_name_line_key_and_what_is_allowed() {
+        let text = r#"
+[[stream]]
+id = "A"
+features = ["close", "rsi(1)"]
+[[stream]]
+id = "B"
+features = ["close", "close"]
+[[stream]]
+id = "C"
+features = ["column(gone)"]
+[[source]]
+name = "one"
+kind = "file"
+[[source]]
+name = "one"
+kind = "coinmetrics"
+endpoint = "market-candles"
+of = "binance-btc-usdt-spot"
+metric = "price_close"
+api_key_env = "not a name"
+max_age = "30s"
+[[source]]
+name = "three"
+kind = "coinmetrics"
+endpoint = "market-trades"
+"#;
+        let found = errors(text);
+        for part in [
+            "config.toml:4:12: `stream[0].features` is [\"close\", \"rsi(1)\"], must be a list in \
+             brackets, each",
+            "rsi(LENGTH)",
+            "config.toml:7:12: `stream[1].features` cannot be used: feature close is listed twice",
+            "`stream[2].features` names column(gone), which no [[source]] has",
+            "`source[0].path` is empty",
+            "`source[0].column` is empty",
+            "`source[1].name` is \"one\" as that of an earlier source",
+            "`source[1].api_key_env` has a value that is not allowed",
+            "setting `every` is not set, must be 1s, 1m, 5m",
+            "`source[1].max_age` is 30s, must be longer than",
+            "`source[2].endpoint` is \"market-trades\", must be",
+        ] {
+            assert!(found.contains(part), "{part}\n{found}");
+        }
+        assert!(!found.contains("not a name"), "{found}");
+    }
+}
