@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use forecastd_actors::columns::{AccessKey, ColumnOrigin, ColumnSettings};
 use forecastd_actors::settings::{
-    MinerSettings, ModelSettings, Settings, StreamSettings, ValidatorSettings,
+    FeedSettings, MinerSettings, ModelSettings, Settings, StreamSettings, ValidatorSettings,
 };
 use forecastd_actors::vitals::RestartPolicy;
+use forecastd_core::bars::MergeRules;
+use forecastd_core::features::CandleAggregation;
 use forecastd_core::{FeatureSet, ScoringConfig, WeightConfig};
 use forecastd_exchange::{ApiKey, FeedConfig};
 
@@ -37,20 +39,22 @@ pub fn settings(config: &Config, generation: u64) -> Settings {
 
 fn stream(config: &Config, stream: &config::StreamConfig) -> StreamSettings {
     let models = config.model.iter().filter(|model| model.stream == stream.id);
+    let feeds = config.feed.iter().filter(|feed| feed.stream == stream.id);
     StreamSettings {
         spec: stream.spec(),
-        feed: FeedConfig {
-            symbol: stream.symbol.clone(),
-            interval: stream.interval,
-            ws_url: stream.ws_url.clone(),
-            rest_url: stream.rest_url.clone(),
-            idle_timeout: stream.idle_timeout,
-            connect_timeout: stream.connect_timeout,
-            request_timeout: stream.rest_timeout,
-            backoff_min: stream.backoff_min,
-            backoff_max: stream.backoff_max,
-            ..FeedConfig::default()
+        feeds: feeds.map(|feed| self::feed(stream, feed)).collect(),
+        merge: MergeRules {
+            fields: CandleAggregation {
+                open: stream.merge_open,
+                high: stream.merge_high,
+                low: stream.merge_low,
+                close: stream.merge_close,
+                volume: stream.merge_volume,
+            },
+            quorum: stream.quorum,
+            outlier_part: stream.outlier_part,
         },
+        merge_wait: stream.merge_wait,
         // The rules of the configuration let no other list through.
         features: FeatureSet::new(stream.features.clone(), stream.indicators)
             .unwrap_or_else(|_| FeatureSet::reference()),
@@ -88,6 +92,27 @@ fn access_key(variable: &str) -> AccessKey {
     }
     let key = std::env::var(variable).ok().and_then(|text| ApiKey::new(&text).ok());
     key.map_or_else(|| AccessKey::Missing(variable.to_owned()), AccessKey::Given)
+}
+
+/// Returns the settings of a feed; what the configuration leaves open is the exchange's own.
+fn feed(stream: &config::StreamConfig, feed: &config::FeedConfig) -> FeedSettings {
+    let own = feed.exchange.default_config();
+    FeedSettings {
+        name: feed.name.clone(),
+        exchange: feed.exchange,
+        config: FeedConfig {
+            symbol: feed.symbol(),
+            interval: stream.interval,
+            ws_url: feed.ws_url.clone().unwrap_or(own.ws_url),
+            rest_url: feed.rest_url.clone().unwrap_or(own.rest_url),
+            idle_timeout: feed.idle_timeout.unwrap_or(own.idle_timeout),
+            connect_timeout: feed.connect_timeout,
+            request_timeout: feed.rest_timeout,
+            backoff_min: feed.backoff_min,
+            backoff_max: feed.backoff_max,
+            ..feed.exchange.default_config()
+        },
+    }
 }
 
 fn model(model: &config::ModelConfig) -> ModelSettings {

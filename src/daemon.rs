@@ -18,6 +18,7 @@ use forecastd_actors::events::{Event, EventSink};
 use forecastd_actors::faults::Faults;
 use forecastd_actors::node::{Boards, Node};
 use forecastd_actors::responder::Desk;
+use forecastd_actors::sources::Sources;
 use forecastd_actors::tree::{Tree, TreeParts};
 use forecastd_actors::vitals::VitalsRegistry;
 use forecastd_chain::{AxonEndpoint, Chain, ChainConfig, Keypair, Subtensor};
@@ -118,6 +119,7 @@ impl Daemon {
             settings: Arc::new(ArcSwap::from_pointee(assemble::settings(&config, 1))),
             boards: Arc::new(Boards::default()),
             book: Arc::new(AddressBook::default()),
+            sources: Arc::new(Sources::default()),
             vitals: Arc::new(VitalsRegistry::default()),
             events: environment.events.clone(),
             faults: Arc::new(Faults::default()),

@@ -1,46 +1,50 @@
-//! The candles of all streams: checks, stores and serves them.
+//! The candles of all streams: stores the feeds' bars, merges them, serves them.
 //!
 //! Receives: [`CandleClosed`] and [`CandlesBackfilled`] from the feeds (acknowledged once they are
-//! on disk), [`RealisedRequest`] from the evaluator. Sends: [`WindowReady`] to the forecaster when
-//! a candle closed and the lookback window behind it is whole. Owns `CandleRecord`s.
-//! On restart: the newest window is read from the store and completed by REST. A missing candle is
-//! fetched; what no source has is filled from the past, never from the future.
+//! on disk), [`RealisedRequest`] from the evaluator, its own timers for candles whose exchanges are
+//! late. Sends: [`WindowReady`] to the forecaster when a candle is merged and the lookback window
+//! behind it is whole. Owns `BarRecord`s, `CandleRecord`s and `SettlementRecord`s.
+//! On restart: the newest window is read from the store and completed by REST. A missing bar is
+//! fetched; what no source has is filled from the past, never from the future. A candle changes
+//! when a late bar arrives, until a score was computed from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use forecastd_core::realised::{Realised, fill_from_past, realised_closes};
-use forecastd_core::{Candle, StreamId, StreamSpec};
-use forecastd_exchange::{BinanceRest, CandleSource, ExchangeError};
-use forecastd_store::{Batch, CandleRecord, CandleState, Store};
+use forecastd_core::bars::{Bar, BarState, LeftOutReason};
+use forecastd_core::realised::{Realised, fill_from_past};
+use forecastd_core::{Candle, StreamId};
+use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
-use crate::error::{ActorError, StepContext};
+use crate::error::ActorError;
 use crate::events::Event;
 use crate::forecaster::WindowReady;
 use crate::guard;
-use crate::model_input::{model_input, needed_candles};
-use crate::node::{NewestCandle, Node};
+use crate::model_input::needed_candles;
+use crate::node::Node;
 use crate::settings::StreamSettings;
 use crate::vitals::Vitals;
 
+mod shelf;
+mod window;
+
+use shelf::{Absent, Decided, Joined, Shelf, remember, source_id};
+use window::Window;
+
 /// Requests that wait for this actor; feeds wait for each candle, so the queue stays short.
 const MAILBOX: usize = 64;
-/// Candles written in one batch.
-const WRITE_CHUNK: usize = 500;
-/// Time limit of one REST request.
-const REST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the history is asked for again after a failure.
 const HISTORY_RETRY: Duration = Duration::from_secs(2);
+/// Greatest pause before the history is asked for again.
+const HISTORY_RETRY_MAX: Duration = Duration::from_mins(1);
 /// Candles after a horizon among which the witness of its settlement is looked for: a day of five
 /// minutes.
 const WITNESS_CANDLES: i64 = 288;
-/// Greatest pause before the history is asked for again.
-const HISTORY_RETRY_MAX: Duration = Duration::from_mins(1);
-/// Name of the source in records.
-const SOURCE: &str = "binance";
+/// Most candles that wait for late exchanges at the same time.
+const MAX_WAITING: usize = 4_096;
 
 /// A final candle from a feed. Sent by `feed` for each interval; `Ok` means stored.
 #[derive(Debug, Clone, Message)]
@@ -48,6 +52,8 @@ const SOURCE: &str = "binance";
 pub struct CandleClosed {
     /// The stream.
     pub stream: StreamId,
+    /// Name of the feed.
+    pub feed: String,
     /// The candle.
     pub candle: Candle,
 }
@@ -58,6 +64,8 @@ pub struct CandleClosed {
 pub struct CandlesBackfilled {
     /// The stream.
     pub stream: StreamId,
+    /// Name of the feed.
+    pub feed: String,
     /// First open time of the outage.
     pub from_ms: i64,
     /// First open time after it.
@@ -80,57 +88,74 @@ pub struct RealisedRequest {
 #[rtype(result = "()")]
 struct Begin;
 
+/// A candle has waited long enough for late exchanges.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct MergeDue {
+    stream: StreamId,
+    open_time_ms: i64,
+}
+
 /// The candle actor, see the module.
 #[derive(Debug)]
 pub struct Candles {
     node: Node,
     vitals: Arc<Vitals>,
-    windows: BTreeMap<StreamId, BTreeMap<i64, Candle>>,
-    /// Start of the last forecast that was asked for.
-    handed_over: BTreeMap<StreamId, i64>,
+    windows: BTreeMap<StreamId, Window>,
+    /// One holder at a time reads a stream's bars and writes its candles.
+    locks: BTreeMap<StreamId, Arc<Mutex<()>>>,
+    /// Candles whose timer runs.
+    waiting: BTreeSet<(StreamId, i64)>,
+    absent: BTreeMap<StreamId, Absent>,
     resume_after: Duration,
 }
 
 impl Candles {
     /// Creates the actor; it loads its windows after its start.
     pub const fn new(node: Node, vitals: Arc<Vitals>) -> Self {
-        let windows = BTreeMap::new();
-        let handed_over = BTreeMap::new();
-        Self { node, vitals, windows, handed_over, resume_after: Duration::ZERO }
+        Self {
+            node,
+            vitals,
+            windows: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            absent: BTreeMap::new(),
+            resume_after: Duration::ZERO,
+        }
     }
 
-    fn stream(&self, id: &StreamId) -> Result<StreamSettings, ActorError> {
+    fn shelf(&self, id: &StreamId) -> Result<Shelf, ActorError> {
         let settings = self.node.settings.load();
-        settings.stream(id).cloned().ok_or(ActorError::NotReady("the stream is not configured"))
+        let settings = settings.stream(id).cloned();
+        let settings = settings.ok_or(ActorError::NotReady("the stream is not configured"))?;
+        Ok(Shelf { node: self.node.clone(), settings })
+    }
+
+    fn lock(&mut self, stream: &StreamId) -> Arc<Mutex<()>> {
+        Arc::clone(self.locks.entry(stream.clone()).or_default())
+    }
+
+    fn absent(&self, stream: &StreamId) -> Absent {
+        self.absent.get(stream).cloned().unwrap_or_default()
+    }
+
+    fn note_absent(&mut self, stream: &StreamId, more: Absent) {
+        remember(self.absent.entry(stream.clone()).or_default(), more);
     }
 
     /// Takes candles that are on disk into the window and tells who waits for a whole one.
-    fn accept(&mut self, settings: &StreamSettings, candles: &[Candle]) {
+    fn accept(&mut self, settings: &StreamSettings, candles: &[(Candle, BarState)]) {
         let spec = &settings.spec;
         let window = self.windows.entry(spec.id.clone()).or_default();
-        window.extend(candles.iter().map(|candle| (candle.open_time_ms, *candle)));
-        while window.len() > needed_candles(settings) {
-            window.pop_first();
-        }
-        let Some((_, newest)) = window.last_key_value() else { return };
-        let close_time_ms = newest.close_time_ms(spec.interval);
-        let board = NewestCandle { close_time_ms, close: newest.close };
+        window.take(settings, candles);
+        let Some(board) = window.board(spec) else { return };
         self.node.boards.update(|live| {
             live.newest_candle.insert(spec.id.clone(), board);
         });
-        let candles: Vec<Candle> = window.values().copied().collect();
-        let input = match model_input(settings, &candles, &self.node.boards.columns.load()) {
-            Ok(input) => input,
-            Err(error) => {
-                let have = window.len();
-                debug!(actor = "candles", stream = %spec.id, have, %error, "window not whole yet");
-                return;
-            }
-        };
-        // A late candle may complete a window, or change nothing about the newest one.
-        if self.handed_over.insert(spec.id.clone(), input.start_ms) == Some(input.start_ms) {
+        let Some(input) = window.hand_over(settings, &self.node.boards.columns.load()) else {
+            debug!(actor = "candles", stream = %spec.id, have = window.len(), "nothing to hand over");
             return;
-        }
+        };
         if self.node.role.is_miner()
             && let Err(error) = self.node.book.tell(WindowReady { input })
         {
@@ -139,16 +164,38 @@ impl Candles {
         }
     }
 
-    fn begin(&self, ctx: &mut Context<Self>) {
-        for settings in &self.node.settings.load().streams {
-            let (node, settings) = (self.node.clone(), settings.clone());
+    /// Tells the operator of exchanges whose prices are away from the others'.
+    fn watch_outliers(&self, settings: &StreamSettings, joined: &[Joined]) {
+        let Some(newest) = joined.last() else { return };
+        for (place, feed) in settings.feeds.iter().enumerate() {
+            let about = format!("prices of {} in {}", feed.name, settings.spec.id);
+            let found = newest.left_out.iter().find(|left_out| left_out.source == source_id(place));
+            match found.map(|left_out| left_out.reason) {
+                Some(LeftOutReason::Outlier { part }) => {
+                    let what = format!(
+                        "close is {:.2} % away from the median of the exchanges, left out",
+                        part * 100.0
+                    );
+                    self.node.raise_alarm(&about, what);
+                }
+                Some(_) => {}
+                None => self.node.clear_alarm(&about),
+            }
+        }
+    }
+
+    fn begin(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
+        let settings = self.node.settings.load_full();
+        for stream in &settings.streams {
+            let shelf = self.shelf(&stream.spec.id)?;
+            let lock = self.lock(&stream.spec.id);
             let load = async move {
                 let mut pause = HISTORY_RETRY;
                 loop {
-                    match load_history(&node, &settings).await {
-                        Ok(candles) => return Ok((settings, candles)),
-                        Err(error) => {
-                            let wait = asked_wait(&error).unwrap_or_default().max(pause);
+                    match load_history(&shelf, &lock).await {
+                        Ok(loaded) => return Ok((shelf, loaded)),
+                        Err((error, asked)) => {
+                            let wait = asked.max(pause);
                             warn!(actor = "candles", %error, ?wait, "history not loaded yet");
                             tokio::time::sleep(wait).await;
                             pause = (pause * 2).min(HISTORY_RETRY_MAX);
@@ -156,99 +203,207 @@ impl Candles {
                     }
                 }
             };
-            guard::spawn(self, ctx, "loading history", load, |actor, _, (settings, candles)| {
-                info!(actor = "candles", stream = %settings.spec.id, count = candles.len(), "history loaded");
-                actor.accept(&settings, &candles);
+            guard::spawn(self, ctx, "loading history", load, |actor, _, (shelf, loaded)| {
+                let (candles, absent) = loaded;
+                let stream = &shelf.settings.spec.id;
+                info!(actor = "candles", %stream, count = candles.len(), "history loaded");
+                actor.note_absent(stream, absent);
+                actor.accept(&shelf.settings, &candles);
                 Ok(())
             });
         }
+        Ok(())
+    }
+
+    /// Takes what was decided about intervals in: into the window, and timers for those that wait.
+    fn decided(&mut self, ctx: &mut Context<Self>, shelf: &Shelf, outcome: Outcome) {
+        let stream = &shelf.settings.spec.id;
+        self.note_absent(stream, outcome.absent);
+        self.watch_outliers(&shelf.settings, &outcome.decided.joined);
+        for (open_time_ms, due_ms) in outcome.decided.waiting {
+            if self.waiting.len() < MAX_WAITING
+                && self.waiting.insert((stream.clone(), open_time_ms))
+            {
+                let wait = self.node.market.real_duration_until(due_ms);
+                let stream = stream.clone();
+                ctx.run_later(wait, move |_, ctx| ctx.notify(MergeDue { stream, open_time_ms }));
+            }
+        }
+        self.accept(&shelf.settings, &outcome.candles);
+    }
+
+    /// Stores bars of a feed, merges what is ready and completes the window around it.
+    fn take_bars(
+        &mut self,
+        stream: &StreamId,
+        feed: String,
+        bars: Vec<Bar>,
+    ) -> ResponseActFuture<Self, Result<(), ActorError>> {
+        let (shelf, lock) = (self.shelf(stream), self.lock(stream));
+        let absent = self.absent(stream);
+        let newest = self.newest(stream);
+        let work = async move {
+            let shelf = shelf?;
+            let open_times = shelf.put(&feed, &bars).await?;
+            let outcome = merge(&shelf, &lock, &open_times, newest, &absent).await?;
+            Ok((shelf, outcome))
+        };
+        guard::run_async(self, "storing bars", work, |actor, ctx, (shelf, outcome)| {
+            actor.decided(ctx, &shelf, outcome);
+            Ok(())
+        })
+    }
+
+    fn newest(&self, stream: &StreamId) -> Option<i64> {
+        self.windows.get(stream).and_then(Window::newest_open_ms)
     }
 }
 
-/// Returns how long the exchange asked us to wait, as after a ban.
-fn asked_wait(error: &ActorError) -> Option<Duration> {
-    let (ActorError::Step { source, .. } | ActorError::Broken { source, .. }) = error else {
-        return None;
+/// What became of intervals, and what the window needs of it.
+#[derive(Debug, Default)]
+struct Outcome {
+    decided: Decided,
+    /// Candles for the window: those decided, and before them what closes a hole.
+    candles: Vec<(Candle, BarState)>,
+    absent: Absent,
+}
+
+/// Merges intervals that are ready; a hole between the window and the first of them is closed
+/// before anybody forecasts.
+async fn merge(
+    shelf: &Shelf,
+    lock: &Mutex<()>,
+    open_times: &[i64],
+    newest_known: Option<i64>,
+    absent: &Absent,
+) -> Result<Outcome, ActorError> {
+    let mut outcome = Outcome::default();
+    {
+        let _held = lock.lock().await;
+        outcome.decided = shelf.decide(open_times).await?;
+    }
+    let joined = outcome.decided.joined.iter();
+    outcome.candles = joined.map(|joined| (joined.candle, joined.state)).collect();
+    if let (Some(newest_known), Some((last, _))) = (newest_known, outcome.candles.last())
+        && has_hole(shelf, newest_known, &outcome.candles)
+    {
+        let (from_ms, to_ms) = (newest_known, last.open_time_ms);
+        let fetched = shelf.fetch_missing(from_ms, to_ms, absent).await?;
+        for (feed, error) in &fetched.failed {
+            // Going blind would be worse than a flat stretch that is said to be one.
+            warn!(actor = "candles", feed, %error, from_ms, to_ms, "hole not fetched");
+        }
+        let (filled, holes) = close_holes(shelf, lock, from_ms, to_ms).await?;
+        let stream = shelf.settings.spec.id.clone();
+        let backfilled = holes == 0;
+        shelf.node.events.emit(Event::Gap { stream, feed: None, from_ms, to_ms, backfilled });
+        outcome.candles.splice(0..0, filled);
+        outcome.absent = fetched.absent;
+    }
+    Ok(outcome)
+}
+
+/// Tells whether an interval is missing between the window and the newest of `candles`, which rise.
+fn has_hole(shelf: &Shelf, newest_known: i64, candles: &[(Candle, BarState)]) -> bool {
+    let step_ms = shelf.settings.spec.interval.as_ms();
+    let mut expected_ms = newest_known + step_ms;
+    for (candle, _) in candles.iter().filter(|(candle, _)| candle.open_time_ms > newest_known) {
+        if candle.open_time_ms != expected_ms {
+            return true;
+        }
+        expected_ms += step_ms;
+    }
+    false
+}
+
+/// Merges all of `[from_ms, to_ms)` and fills what is missing flat from the past; returns the row
+/// from the first known candle on, and the number of holes in it.
+async fn close_holes(
+    shelf: &Shelf,
+    lock: &Mutex<()>,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<(Vec<(Candle, BarState)>, usize), ActorError> {
+    let _held = lock.lock().await;
+    shelf.join_range(from_ms, to_ms).await?;
+    let mut known = shelf.candles(from_ms, to_ms)?;
+    // What was filled before is filled anew: there may be a better past by now.
+    known.retain(|_, record| record.state != BarState::Void);
+    let found: Vec<Candle> = known.values().map(|record| record.candle).collect();
+    let (filled, holes) = fill_from_past(shelf.settings.spec.interval, &found, from_ms, to_ms);
+    let state_of = |candle: &Candle| {
+        known.get(&candle.open_time_ms).map_or(BarState::Void, |record| record.state)
     };
-    source.downcast_ref::<ExchangeError>()?.retry_after()
+    let rows: Vec<(Candle, BarState)> =
+        filled.into_iter().map(|candle| (candle, state_of(&candle))).collect();
+    let void: Vec<Candle> = rows
+        .iter()
+        .filter(|(_, state)| *state == BarState::Void)
+        .map(|(candle, _)| *candle)
+        .collect();
+    shelf.put_void(&void).await?;
+    Ok((rows, holes))
 }
 
 /// Reads the newest lookback window: from the store, the rest by REST, holes filled from the past.
-async fn load_history(node: &Node, settings: &StreamSettings) -> Result<Vec<Candle>, ActorError> {
-    let spec = &settings.spec;
-    let to_ms = spec.interval.floor(node.market.now_ms());
-    let span_ms =
-        spec.interval.as_ms() * i64::try_from(needed_candles(settings) + 1).unwrap_or(i64::MAX);
+/// With an error comes how long an exchange asked us to wait.
+async fn load_history(
+    shelf: &Shelf,
+    lock: &Mutex<()>,
+) -> Result<(Vec<(Candle, BarState)>, Absent), (ActorError, Duration)> {
+    let spec = &shelf.settings.spec;
+    let to_ms = spec.interval.floor(shelf.node.market.now_ms());
+    let needed = needed_candles(&shelf.settings);
+    let span_ms = spec.interval.as_ms() * i64::try_from(needed + 1).unwrap_or(i64::MAX);
     let from_ms = to_ms - span_ms;
-    let found = complete(node, settings, from_ms, to_ms).await?;
-    let (filled, holes) = fill_from_past(spec.interval, &found, from_ms, to_ms);
+    let at_once = |error| (error, Duration::ZERO);
+    let fetched = shelf.fetch_missing(from_ms, to_ms, &Absent::new()).await.map_err(at_once)?;
+    let has_answer = fetched.failed.len() < shelf.settings.feeds.len();
+    for (feed, error) in &fetched.failed {
+        warn!(actor = "candles", feed, %error, "history of an exchange not fetched");
+    }
+    let (rows, holes) = close_holes(shelf, lock, from_ms, to_ms).await.map_err(at_once)?;
+    if !has_answer && (holes > 0 || rows.len() < needed) {
+        let waits = fetched.failed.iter().filter_map(|(_, error)| error.retry_after());
+        let wait = waits.min().unwrap_or_default();
+        return Err((ActorError::NotReady("no exchange gave the history"), wait));
+    }
     if holes > 0 {
         let (stream, backfilled) = (spec.id.clone(), false);
-        node.events.emit(Event::Gap { stream, from_ms, to_ms, backfilled });
+        shelf.node.events.emit(Event::Gap { stream, feed: None, from_ms, to_ms, backfilled });
     }
-    Ok(filled)
+    Ok((rows, fetched.absent))
 }
 
-/// Returns the candles of `[from_ms, to_ms)` that exist, oldest first, fetching missing ones.
-async fn complete(
-    node: &Node,
-    settings: &StreamSettings,
-    from_ms: i64,
-    to_ms: i64,
-) -> Result<Vec<Candle>, ActorError> {
-    let spec = &settings.spec;
-    let stored = read_range(&node.store, &spec.id, from_ms, to_ms)?;
-    let wanted = (to_ms - from_ms) / spec.interval.as_ms();
-    if i64::try_from(stored.len()).unwrap_or(i64::MAX) >= wanted {
-        return Ok(stored);
+/// Returns what came true, once the exchanges were asked for all bars that are missing.
+async fn realise(
+    shelf: &Shelf,
+    lock: &Mutex<()>,
+    start_ms: i64,
+    absent: &Absent,
+) -> Result<(Realised, Absent), ActorError> {
+    let spec = &shelf.settings.spec;
+    let step_ms = spec.interval.as_ms();
+    let end_ms = spec.end_ms(start_ms);
+    let now_ms = shelf.node.market.now_ms();
+    if now_ms < end_ms + step_ms {
+        return Ok((Realised::NotYet, Absent::new()));
     }
-    let feed = &settings.feed;
-    let rest = BinanceRest::new(&feed.rest_url, Arc::clone(&node.market), REST_TIMEOUT)
-        .step("preparing the exchange's REST client")?;
-    let fetched = rest
-        .candles(&feed.symbol, spec.interval, from_ms, to_ms)
-        .await
-        .step("fetching candles by REST")?;
-    let known: BTreeMap<i64, Candle> = stored.into_iter().map(|c| (c.open_time_ms, c)).collect();
-    let new: Vec<Candle> =
-        fetched.into_iter().filter(|candle| !known.contains_key(&candle.open_time_ms)).collect();
-    write_candles(&node.store, spec, &new, CandleState::Backfilled).await?;
-    // What was stored first stays: nothing is corrected after it may have been used for a score.
-    let mut all = known;
-    all.extend(new.into_iter().map(|candle| (candle.open_time_ms, candle)));
-    Ok(all.into_values().collect())
-}
-
-fn read_range(
-    store: &Store,
-    stream: &StreamId,
-    from_ms: i64,
-    to_ms: i64,
-) -> Result<Vec<Candle>, ActorError> {
-    let range = (stream.clone(), from_ms)..(stream.clone(), to_ms);
-    store
-        .scan::<CandleRecord>(range)
-        .map(|row| row.map(|(_, record)| record.candle).step("reading candles"))
-        .collect()
-}
-
-async fn write_candles(
-    store: &Store,
-    spec: &StreamSpec,
-    candles: &[Candle],
-    state: CandleState,
-) -> Result<(), ActorError> {
-    for chunk in candles.chunks(WRITE_CHUNK) {
-        let mut batch = Batch::new();
-        for candle in chunk {
-            candle.validate(spec.interval).step("checking a candle")?;
-            let key = (spec.id.clone(), candle.open_time_ms);
-            let record = CandleRecord { candle: *candle, state, source: SOURCE.to_owned() };
-            batch = batch.put(&key, &record).step("encoding a candle")?;
-        }
-        store.write(batch).await.step("storing candles")?;
-    }
-    Ok(())
+    // The very next candle may be missing too: any later one is as good a witness.
+    let to_ms = spec.interval.floor(now_ms).min(end_ms + WITNESS_CANDLES * step_ms);
+    let fetched = shelf.fetch_missing(start_ms - step_ms, to_ms, absent).await?;
+    // An exchange that will never answer says as much as one that has nothing.
+    let is_silent = fetched.failed.iter().any(|(_, error)| error.is_retryable());
+    let max_missing = shelf.node.settings.load().validator.max_missing_candles;
+    let _held = lock.lock().await;
+    // While an exchange does not answer, nothing says that it lacks a candle: no hole is filled.
+    let max_missing = if is_silent { 0 } else { max_missing };
+    let realised = shelf.realise(start_ms, to_ms, max_missing).await?;
+    let realised = match realised {
+        Realised::Missing { .. } if is_silent => Realised::NotYet,
+        realised => realised,
+    };
+    Ok((realised, fetched.absent))
 }
 
 impl Actor for Candles {
@@ -263,7 +418,9 @@ impl Actor for Candles {
 impl Supervised for Candles {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.windows.clear();
-        self.handed_over.clear();
+        self.locks.clear();
+        self.waiting.clear();
+        self.absent.clear();
         self.resume_after = guard::restarted(self);
     }
 }
@@ -272,75 +429,29 @@ impl Handler<Begin> for Candles {
     type Result = ();
 
     fn handle(&mut self, _: Begin, ctx: &mut Self::Context) {
-        if let Err(error) = guard::run(self, ctx, "loading history", |actor, ctx| {
-            actor.begin(ctx);
-            Ok(())
-        }) {
+        if let Err(error) = guard::run(self, ctx, "loading history", Self::begin) {
             warn!(actor = "candles", %error, "history cannot be loaded");
         }
     }
 }
 
-impl Candles {
-    /// Stores candles of a feed and completes the window around them.
-    fn store_and_accept(
-        &mut self,
-        stream: &StreamId,
-        candles: Vec<Candle>,
-        state: CandleState,
-    ) -> ResponseActFuture<Self, Result<(), ActorError>> {
-        let (node, settings) = (self.node.clone(), self.stream(stream));
-        let newest_known = self
-            .windows
-            .get(stream)
-            .and_then(|window| window.last_key_value())
-            .map(|(open_ms, _)| *open_ms);
+impl Handler<MergeDue> for Candles {
+    type Result = ();
+
+    fn handle(&mut self, message: MergeDue, ctx: &mut Self::Context) {
+        let MergeDue { stream, open_time_ms } = message;
+        self.waiting.remove(&(stream.clone(), open_time_ms));
+        let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
+        let (absent, newest) = (self.absent(&stream), self.newest(&stream));
         let work = async move {
-            let settings = settings?;
-            let step_ms = settings.spec.interval.as_ms();
-            let known = |candle: &Candle| -> Result<bool, ActorError> {
-                let key = (settings.spec.id.clone(), candle.open_time_ms);
-                Ok(node.store.get::<CandleRecord>(&key).step("looking a candle up")?.is_some())
-            };
-            let (mut new, mut valid) = (Vec::new(), Vec::with_capacity(candles.len()));
-            for candle in candles {
-                // The feed waits for an answer: refusing a wrong candle would stop all after it.
-                if let Err(error) = candle.validate(settings.spec.interval) {
-                    warn!(actor = "candles", %error, "wrong candle left out");
-                    continue;
-                }
-                if !known(&candle)? {
-                    new.push(candle);
-                }
-                valid.push(candle);
-            }
-            write_candles(&node.store, &settings.spec, &new, state).await?;
-            // A hole between the window and the newest candle: fetch it before anybody forecasts.
-            if let (Some(newest_known), Some(first)) = (newest_known, valid.first())
-                && first.open_time_ms > newest_known + step_ms
-            {
-                let (from_ms, to_ms) = (newest_known, first.open_time_ms);
-                let found = match complete(&node, &settings, from_ms, to_ms).await {
-                    Ok(found) => found,
-                    // Going blind would be worse than a flat stretch that is said to be one.
-                    Err(error) => {
-                        warn!(actor = "candles", %error, from_ms, to_ms, "hole not fetched");
-                        read_range(&node.store, &settings.spec.id, from_ms, to_ms)?
-                    }
-                };
-                let (filled, holes) =
-                    fill_from_past(settings.spec.interval, &found, from_ms, to_ms);
-                let stream = settings.spec.id.clone();
-                let backfilled = holes == 0;
-                node.events.emit(Event::Gap { stream, from_ms, to_ms, backfilled });
-                valid.splice(0..0, filled.into_iter().filter(|c| c.open_time_ms > newest_known));
-            }
-            Ok((settings, valid))
+            let shelf = shelf?;
+            let outcome = merge(&shelf, &lock, &[open_time_ms], newest, &absent).await?;
+            Ok((shelf, outcome))
         };
-        guard::run_async(self, "storing candles", work, |actor, _, (settings, valid)| {
-            actor.accept(&settings, &valid);
+        guard::spawn(self, ctx, "merging late bars", work, |actor, ctx, (shelf, outcome)| {
+            actor.decided(ctx, &shelf, outcome);
             Ok(())
-        })
+        });
     }
 }
 
@@ -348,7 +459,8 @@ impl Handler<CandleClosed> for Candles {
     type Result = ResponseActFuture<Self, Result<(), ActorError>>;
 
     fn handle(&mut self, message: CandleClosed, _: &mut Self::Context) -> Self::Result {
-        self.store_and_accept(&message.stream, vec![message.candle], CandleState::Complete)
+        let bar = Bar { state: BarState::Complete, ..Bar::backfilled(message.candle) };
+        self.take_bars(&message.stream, message.feed, vec![bar])
     }
 }
 
@@ -357,7 +469,8 @@ impl Handler<CandlesBackfilled> for Candles {
 
     fn handle(&mut self, message: CandlesBackfilled, _: &mut Self::Context) -> Self::Result {
         debug!(actor = "candles", from_ms = message.from_ms, to_ms = message.to_ms, "backfilled");
-        self.store_and_accept(&message.stream, message.candles, CandleState::Backfilled)
+        let bars = message.candles.into_iter().map(Bar::backfilled).collect();
+        self.take_bars(&message.stream, message.feed, bars)
     }
 }
 
@@ -365,24 +478,18 @@ impl Handler<RealisedRequest> for Candles {
     type Result = ResponseActFuture<Self, Result<Realised, ActorError>>;
 
     fn handle(&mut self, message: RealisedRequest, _: &mut Self::Context) -> Self::Result {
-        let (node, settings) = (self.node.clone(), self.stream(&message.stream));
+        let RealisedRequest { stream, start_ms } = message;
+        let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
+        let absent = self.absent(&stream);
         let work = async move {
-            let settings = settings?;
-            let spec = &settings.spec;
-            let step_ms = spec.interval.as_ms();
-            let from_ms = message.start_ms - step_ms;
-            let end_ms = spec.end_ms(message.start_ms);
-            let now_ms = node.market.now_ms();
-            if now_ms < end_ms + step_ms {
-                return Ok(Realised::NotYet);
-            }
-            // The very next candle may be missing too: any later one is as good a witness.
-            let to_ms = spec.interval.floor(now_ms).min(end_ms + WITNESS_CANDLES * step_ms);
-            let found = complete(&node, &settings, from_ms, to_ms).await?;
-            let max_missing = node.settings.load().validator.max_missing_candles;
-            Ok(realised_closes(spec, &found, message.start_ms, max_missing))
+            let (realised, absent) = realise(&shelf?, &lock, start_ms, &absent).await?;
+            Ok((stream, realised, absent))
         };
-        guard::run_async(self, "answering realised closes", work, |_, _, answer| Ok(answer))
+        guard::run_async(self, "answering realised closes", work, |actor, _, answer| {
+            let (stream, realised, absent) = answer;
+            actor.note_absent(&stream, absent);
+            Ok(realised)
+        })
     }
 }
 

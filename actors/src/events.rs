@@ -25,6 +25,10 @@ pub enum Event {
     },
     /// A feed's link changed.
     Feed {
+        /// The stream.
+        stream: StreamId,
+        /// Name of the feed.
+        feed: String,
         /// The exchange.
         exchange: &'static str,
         /// `connected`, `disconnected`.
@@ -32,10 +36,13 @@ pub enum Event {
         /// More about it.
         detail: String,
     },
-    /// Candles were missing after all sources were asked.
+    /// Candles were missing; of one feed, or of the stream after all exchanges were asked.
     Gap {
         /// The stream.
         stream: StreamId,
+        /// Name of the feed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        feed: Option<String>,
         /// First missing open time.
         from_ms: i64,
         /// First open time after the gap.

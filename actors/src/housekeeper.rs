@@ -104,6 +104,21 @@ fn look_at_candles(node: &Node) {
         } else {
             node.clear_alarm(&about);
         }
+        let Some(feeds) = live.feeds.get(&spec.id) else { continue };
+        for (name, status) in feeds {
+            let about = format!("feed {name} of {}", spec.id);
+            let down_ms = status.down_since_ms.map(|since| node.market.now_ms() - since);
+            match down_ms.filter(|down_ms| *down_ms > STALE_CANDLES * spec.interval.as_ms()) {
+                Some(down_ms) => {
+                    let seconds = down_ms / 1_000;
+                    node.raise_alarm(
+                        &about,
+                        format!("down for {seconds} s: {}", status.last_error),
+                    );
+                }
+                None => node.clear_alarm(&about),
+            }
+        }
     }
 }
 

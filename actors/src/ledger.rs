@@ -12,9 +12,9 @@ use forecastd_core::rounds::step;
 use forecastd_core::settings::ScoringConfig;
 use forecastd_core::{Hotkey, RoundEvent, StreamId, StreamSpec, VoidReason};
 use forecastd_store::{
-    AnswerRecord, Batch, CandleRecord, EmaHistoryRecord, EmaLine, EmaRecord, ForecastRecord,
-    FrozenRecord, ObservationRecord, ResultRecord, RoundRecord, ScheduleRecord, ScoreLine,
-    ScoredAnswerRecord, Store,
+    AnswerRecord, BarRecord, Batch, CandleRecord, EmaHistoryRecord, EmaLine, EmaRecord,
+    ForecastRecord, FrozenRecord, ObservationRecord, ResultRecord, RoundRecord, ScheduleRecord,
+    ScoreLine, ScoredAnswerRecord, Store,
 };
 
 use crate::error::{ActorError, StepContext};
@@ -426,6 +426,7 @@ pub async fn forget_old(node: &Node) -> Result<usize, ActorError> {
     let what = "removing old records";
     let mut removed = store.remove_older_than::<CandleRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<ObservationRecord>(kept_ms).await.step(what)?;
+    removed += store.remove_older_than::<BarRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<ForecastRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<ScoredAnswerRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<EmaHistoryRecord>(kept_ms).await.step(what)?;

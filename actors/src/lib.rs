@@ -33,6 +33,7 @@ pub mod query;
 mod quota;
 pub mod responder;
 pub mod settings;
+pub mod sources;
 pub mod supervisor;
 pub mod tree;
 pub mod vitals;

@@ -15,6 +15,7 @@ use crate::drain::Drain;
 use crate::events::{Event, EventSink};
 use crate::faults::Faults;
 use crate::settings::SharedSettings;
+use crate::sources::Sources;
 use crate::vitals::VitalsRegistry;
 
 /// The environment of one node's actors. Cheap to clone.
@@ -40,6 +41,8 @@ pub struct Node {
     pub boards: Arc<Boards>,
     /// Who handles what.
     pub book: Arc<AddressBook>,
+    /// Clients for closed candles.
+    pub sources: Arc<Sources>,
     /// Life signs of the actors.
     pub vitals: Arc<VitalsRegistry>,
     /// Reports.
@@ -94,8 +97,8 @@ pub struct Boards {
 /// Small live figures of the status page.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Live {
-    /// Feeds by stream.
-    pub feeds: BTreeMap<StreamId, FeedStatus>,
+    /// Feeds by stream and name.
+    pub feeds: BTreeMap<StreamId, BTreeMap<String, FeedStatus>>,
     /// Newest closed candle by stream.
     pub newest_candle: BTreeMap<StreamId, NewestCandle>,
     /// Best block seen; 0 before the first.
@@ -113,12 +116,16 @@ pub struct Live {
 /// The state of one feed.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FeedStatus {
-    /// Whether the socket is up.
+    /// Whether the subscription stands.
     pub connected: bool,
+    /// Market time since when it does not; none while it does.
+    pub down_since_ms: Option<i64>,
     /// Market time of the last message.
     pub last_message_ms: i64,
     /// Connections lost since the start.
     pub reconnects: u64,
+    /// Why the last one was lost.
+    pub last_error: String,
     /// Messages that were not understood.
     pub dropped: u64,
 }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forecastd_core::bars::MergeRules;
 use forecastd_core::settings::{ScoringConfig, WeightConfig};
 use forecastd_core::{FeatureSet, Hotkey, Rao, StreamId, StreamSpec};
-use forecastd_exchange::FeedConfig;
+use forecastd_exchange::{Exchange, FeedConfig};
 use forecastd_models::ModelKind;
 
 use crate::columns::ColumnSettings;
@@ -43,12 +44,27 @@ pub struct Settings {
 pub struct StreamSettings {
     /// What is forecast.
     pub spec: StreamSpec,
-    /// The exchange's feed.
-    pub feed: FeedConfig,
+    /// The exchanges that are read, in configuration order.
+    pub feeds: Vec<FeedSettings>,
+    /// How their bars become one candle.
+    pub merge: MergeRules,
+    /// How long a candle waits for exchanges that are late once a quorum is there, market time.
+    pub merge_wait: Duration,
     /// What the models get to see beside the candles.
     pub features: FeatureSet,
     /// The models, best first; the next one answers when one fails.
     pub models: Vec<ModelSettings>,
+}
+
+/// One exchange of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedSettings {
+    /// Name for logs and records, unique in its stream.
+    pub name: String,
+    /// Which exchange.
+    pub exchange: Exchange,
+    /// What is read there.
+    pub config: FeedConfig,
 }
 
 /// One model of a stream.
@@ -120,6 +136,13 @@ impl Settings {
     /// Returns the settings of `stream`.
     pub fn stream(&self, stream: &StreamId) -> Option<&StreamSettings> {
         self.streams.iter().find(|settings| settings.spec.id == *stream)
+    }
+}
+
+impl StreamSettings {
+    /// Returns the settings of the feed of this name.
+    pub fn feed(&self, name: &str) -> Option<&FeedSettings> {
+        self.feeds.iter().find(|feed| feed.name == name)
     }
 }
 

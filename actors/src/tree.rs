@@ -171,8 +171,14 @@ fn build(node: Node, parts: TreeParts) -> (Addr<Root>, watch::Receiver<TreeExit>
     }
     for stream in &streams.streams {
         let id = stream.spec.id.clone();
-        let name = format!("feed:{id}");
-        tree.start(&name, true, move |node, vitals| Feed::new(node, vitals, id.clone()), |_, _| {});
+        for feed in &stream.feeds {
+            let (id, feed) = (id.clone(), feed.name.clone());
+            let name = format!("feed:{id}:{feed}");
+            let make = move |node, vitals| Feed::new(node, vitals, id.clone(), feed.clone());
+            // Where others make the quorum, one exchange's end must not be the daemon's.
+            let is_needed = stream.feeds.len() <= stream.merge.quorum;
+            tree.start(&name, is_needed, make, |_, _| {});
+        }
     }
     tree.start("housekeeper", false, Housekeeper::new, |_, _| {});
     tree.watch()

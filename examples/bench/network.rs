@@ -107,9 +107,14 @@ path = "{data}"
 listen = "{http}"
 [[stream]]
 id = "BTCUSD-5m"
+round_every = "5m"
+quorum = 1
+[[feed]]
+name = "binance"
+stream = "BTCUSD-5m"
+exchange = "binance"
 ws_url = "{exchange_ws}"
 rest_url = "{exchange_rest}"
-round_every = "5m"
 [[model]]
 name = "lstm-small"
 stream = "BTCUSD-5m"

@@ -142,6 +142,7 @@ fn node(folder: &Path) -> anyhow::Result<Node> {
         settings: Arc::new(ArcSwap::from_pointee(assemble::settings(&config, 1))),
         boards: Arc::default(),
         book: Arc::default(),
+        sources: Arc::default(),
         vitals: Arc::default(),
         events: EventSink::new(clock, name),
         faults: Arc::default(),

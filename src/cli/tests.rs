@@ -138,7 +138,12 @@ fn a_named_file_must_exist_and_the_data_directory_lies_on_top() {
     assert_eq!(loaded.config.log_dir(), dir.path().join("data/log"));
     assert_eq!(loaded.path, path);
 
-    std::fs::write(&path, "[[stream]]\nid = \"OTHER\"\n").unwrap();
+    std::fs::write(
+        &path,
+        "[[stream]]\nid = \"OTHER\"\nquorum = 1\n[[feed]]\nname = \"binance\"\n\
+         stream = \"OTHER\"\nexchange = \"binance\"\n",
+    )
+    .unwrap();
     assert!(global.load_for(Role::Validator).is_ok());
     let found = global.load_for(Role::Both).unwrap_err();
     assert_eq!((found.len(), found.errors[0].line), (1, 2));

@@ -30,7 +30,7 @@ impl fmt::Display for ReloadClass {
 /// One key whose value changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Path; entries of lists go by their name, for example `stream.BTCUSD-5m.symbol`.
+    /// Path; entries of lists go by their name, for example `feed.binance.symbol`.
     pub key: String,
     /// Old value as TOML, secrets redacted.
     pub old: String,

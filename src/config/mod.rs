@@ -29,8 +29,8 @@ pub use diff::{Change, ConfigDiff, ReloadClass, diff};
 pub use error::{ConfigError, ConfigErrors};
 pub use reader::{ENV_PREFIX, Reader};
 pub use sections::{
-    DevConfig, DevMiner, HttpConfig, LogConfig, LogFormat, LogLevel, MinerConfig, ModelConfig,
-    Network, NetworkConfig, ReloadConfig, SourceConfig, SourceExchange, SourceKind, StoreConfig,
+    DevConfig, DevMiner, FeedConfig, HttpConfig, LogConfig, LogFormat, LogLevel, MinerConfig,
+    ModelConfig, Network, NetworkConfig, ReloadConfig, SourceConfig, SourceKind, StoreConfig,
     StreamConfig, SupervisionConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights,
     WalletConfig,
 };
@@ -54,6 +54,8 @@ section! {
         "wallet" => wallet: WalletConfig;
         /// What is forecast.
         "stream" => stream: Vec<StreamConfig>;
+        /// Where its candles come from.
+        "feed" => feed: Vec<FeedConfig>;
         /// Columns of numbers beside the candles.
         "source" => source: Vec<SourceConfig>;
         /// What computes the forecasts, best first.
@@ -184,7 +186,8 @@ impl Config {
         role: Option<Role>,
     ) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(file, text, environment, Self::key_paths());
-        // A list of streams without models keeps the built-in models that still have their stream.
+        // A list of streams without models or feeds keeps the built-in ones that still have their
+        // stream.
         let document = match Document::parse(text) {
             Ok(document) => document,
             Err(error) => {
@@ -193,8 +196,11 @@ impl Config {
             }
         };
         let mut config: Self = Part::read(&mut reader, "", Some(document.as_item()));
+        let streams = &config.stream;
+        if document.get("feed").is_none() {
+            config.feed.retain(|feed| streams.iter().any(|stream| stream.id == feed.stream));
+        }
         if document.get("model").is_none() {
-            let streams = &config.stream;
             config.model.retain(|model| streams.iter().any(|stream| stream.id == model.stream));
         }
         rules::check(&config, &mut reader);

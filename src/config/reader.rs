@@ -308,7 +308,7 @@ fn default_of<T: Value>(key: &'static Key) -> T {
     T::read(&value, &key.rule).expect("default fits its key")
 }
 
-/// `MINER__LISTEN` is `miner.listen`, `STREAM__0__SYMBOL` is `stream[0].symbol`.
+/// `MINER__LISTEN` is `miner.listen`, `FEED__0__SYMBOL` is `feed[0].symbol`.
 fn override_path(variable: &str) -> String {
     let mut path = String::new();
     for part in variable.split("__") {
@@ -326,7 +326,7 @@ fn override_value<T: Value>(text: &str) -> Option<Toml> {
     if T::IS_TEXT { Some(Toml::from(text)) } else { text.trim().parse().ok() }
 }
 
-/// `stream[0].symbol` is an entry's `stream.symbol`.
+/// `feed[0].symbol` is an entry's `feed.symbol`.
 fn without_number(path: &str) -> String {
     match (path.split_once('['), path.split_once("].")) {
         (Some((head, _)), Some((_, tail))) => join(head, tail),

@@ -15,7 +15,7 @@ forecastd: configuration with every key, its default, range and reload class.
 As it stands it describes the embedded network (`forecastd dev`). A key that is left out has its \
 default. Durations are written `500ms`, `30s`, `1h30m`, sizes `64MiB`; an empty text means \
 \"not set\"; a relative path starts at the working directory. Any key can be overridden by an environment variable: `validator.query_timeout` by \
-FORECASTD__VALIDATOR__QUERY_TIMEOUT, the symbol of the first stream by FORECASTD__STREAM__0__SYMBOL.
+FORECASTD__VALIDATOR__QUERY_TIMEOUT, the symbol of the first feed by FORECASTD__FEED__0__SYMBOL.
 
 Reload classes. live: applied as soon as the file is saved. part: the named actor restarts, the \
 rest runs on. start: takes effect with SIGHUP or a new process; until then the old value stays in \

@@ -8,18 +8,13 @@ use forecastd_models::ModelKind;
 
 use super::Config;
 use super::reader::Reader;
-use super::sections::{Network, SourceExchange, SourceKind};
+use super::sections::{Network, SourceKind};
 use super::text::format_duration;
-
-/// Candle lengths that Binance has, ms.
-const BINANCE_INTERVALS_MS: [i64; 13] = [
-    1_000, 60_000, 180_000, 300_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 14_400_000,
-    21_600_000, 28_800_000, 43_200_000, 86_400_000,
-];
 
 /// Checks the rules that hold for every role.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
     streams(config, reader);
+    feeds(config, reader);
     features(config, reader);
     sources(config, reader);
     models(config, reader);
@@ -52,13 +47,14 @@ fn streams(config: &Config, reader: &mut Reader) {
             format!("is \"{}\" as that of an earlier stream, must be unique", stream.id)
         });
         let interval_ms = stream.interval.as_ms();
-        let known = match stream.exchange {
-            SourceExchange::Binance => BINANCE_INTERVALS_MS.as_slice(),
-        };
-        reader.rule(known.contains(&interval_ms), &[&at("interval"), &at("exchange")], || {
+        let feeds = config.feed.iter().filter(|feed| feed.stream == stream.id).count();
+        reader.rule(feeds > 0, &[&at("id"), "feed"], || {
+            format!("is \"{}\", which no [[feed]] brings candles for; add one", stream.id)
+        });
+        reader.rule(feeds == 0 || stream.quorum <= feeds, &[&at("quorum"), "feed"], || {
             format!(
-                "is {}, must be one that {} has: 1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d",
-                stream.interval, stream.exchange
+                "is {}, must be at most the number of [[feed]] entries of the stream, {feeds}",
+                stream.quorum
             )
         });
         reader.rule(
@@ -83,11 +79,6 @@ fn streams(config: &Config, reader: &mut Reader) {
                     format_duration(round)
                 )
             },
-        );
-        reader.rule(
-            stream.backoff_min <= stream.backoff_max,
-            &[&at("backoff_max"), &at("backoff_min")],
-            || at_least(stream.backoff_max, "backoff_min", stream.backoff_min),
         );
         let warm_up = stream.features.iter().map(FeatureSpec::warm_up).max().unwrap_or(0);
         let steps = stream.lookback + stream.horizon + warm_up;
@@ -186,6 +177,38 @@ fn sources(config: &Config, reader: &mut Reader) {
                 )
             },
         );
+    }
+}
+
+fn feeds(config: &Config, reader: &mut Reader) {
+    let mut seen = BTreeSet::new();
+    let streams: Vec<&str> = config.stream.iter().map(|stream| stream.id.as_str()).collect();
+    for (index, feed) in config.feed.iter().enumerate() {
+        let at = |name: &str| format!("feed[{index}].{name}");
+        reader.rule(seen.insert(&feed.name), &[&at("name")], || {
+            format!("is \"{}\" as that of an earlier feed, must be unique", feed.name)
+        });
+        let stream = config.stream.iter().find(|stream| stream.id == feed.stream);
+        reader.rule(stream.is_some(), &[&at("stream")], || {
+            format!("is \"{}\", must be one of the streams: {}", feed.stream, streams.join(", "))
+        });
+        reader.rule(
+            feed.backoff_min <= feed.backoff_max,
+            &[&at("backoff_max"), &at("backoff_min")],
+            || at_least(feed.backoff_max, "backoff_min", feed.backoff_min),
+        );
+        let Some(stream) = stream else { continue };
+        let known = feed.exchange.intervals();
+        reader.rule(known.contains(&stream.interval), &[&at("exchange"), "stream"], || {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            format!(
+                "is {}, which has no candles of {} as stream {} wants, only {}",
+                feed.exchange,
+                stream.interval,
+                stream.id,
+                known.join(" ")
+            )
+        });
     }
 }
 

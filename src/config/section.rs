@@ -35,10 +35,10 @@ impl Key {
         let (expected, range) = ((self.expected)(), self.rule.describe());
         match (range.is_empty(), &self.rule) {
             (true, _) => expected,
-            (false, Rule::Name | Rule::Url(_)) if expected.ends_with("a text") => {
+            (false, Rule::Name | Rule::Symbol | Rule::Url(_)) if expected.ends_with("a text") => {
                 format!("{}{range}", expected.trim_end_matches("a text"))
             }
-            (false, Rule::Name | Rule::Url(_)) => {
+            (false, Rule::Name | Rule::Symbol | Rule::Url(_)) => {
                 format!("{range}{}", expected.trim_start_matches("a text"))
             }
             (false, _) => format!("{expected}, {range}"),

@@ -75,7 +75,7 @@ fn the_shipped_file_holds_every_key_and_no_other() {
     let known: BTreeSet<String> = Config::key_paths().into_iter().collect();
     assert_eq!(shipped, known);
     assert!(known.len() > 80, "{}", known.len());
-    for path in ["validator.scoring.ema_length", "stream.symbol", "model.kind", "dev.speed"] {
+    for path in ["validator.scoring.ema_length", "feed.symbol", "model.kind", "dev.speed"] {
         assert!(known.contains(path), "{path}");
     }
 }
@@ -101,7 +101,10 @@ fn the_bounds_of_every_range_are_readable_and_in_order() {
                 value::Rule::Size(min, max) => {
                     text::parse_size(min).unwrap() < text::parse_size(max).unwrap()
                 }
-                value::Rule::Any | value::Rule::Name | value::Rule::Url(_) => true,
+                value::Rule::Any
+                | value::Rule::Name
+                | value::Rule::Symbol
+                | value::Rule::Url(_) => true,
             };
             assert!(in_order, "{name}");
             assert!(key.doc.trim().ends_with('.'), "{name}: {}", key.doc);
@@ -111,6 +114,7 @@ fn the_bounds_of_every_range_are_readable_and_in_order() {
     let keys = check::<NetworkConfig>()
         + check::<WalletConfig>()
         + check::<StreamConfig>()
+        + check::<FeedConfig>()
         + check::<ModelConfig>()
         + check::<MinerConfig>()
         + check::<ValidatorConfig>()
@@ -144,6 +148,12 @@ fn values_are_read_as_people_write_them() {
         id = "BTCUSD-1m"
         interval = "1m"
         round_every = "10m"
+        quorum = 1
+        [[feed]]
+        name = "coins"
+        stream = "BTCUSD-1m"
+        exchange = "kraken"
+        symbol = "BTC/USD"
         [[model]]
         name = "flat"
         stream = "BTCUSD-1m"
@@ -189,6 +199,7 @@ level = "loud"
 rotate_size = 1000
 [[stream]]
 interval = "7m"
+[[feed]]
 symbol = "a very long symbol that has spaces, is far beyond sixty four characters, and goes on"
 [devv]
 [store]
@@ -223,11 +234,22 @@ miners = []
 [[stream]]
 id = "A"
 round_every = "7m"
-backoff_min = "1m"
+[[stream]]
+id = "B"
 [[stream]]
 id = "A"
 interval = "6m"
 round_every = "1m"
+quorum = 1
+[[feed]]
+name = "a"
+stream = "A"
+exchange = "binance"
+backoff_min = "1m"
+[[feed]]
+name = "a"
+stream = "C"
+exchange = "bybit"
 [[model]]
 name = "one"
 stream = "B"
@@ -296,7 +318,7 @@ fn the_environment_overrides_the_file() {
         &[
             ("FORECASTD__MINER__LISTEN", "127.0.0.1:0"),
             ("FORECASTD__VALIDATOR__SCORING__EMA_LENGTH", "7"),
-            ("FORECASTD__STREAM__0__SYMBOL", "ETHUSDT"),
+            ("FORECASTD__FEED__0__SYMBOL", "ETHUSDT"),
             ("FORECASTD__HTTP__ALLOW_REMOTE", "true"),
             ("FORECASTD__DEV__MINERS", "[\"last\", \"drift\"]"),
             ("FORECASTD__STORE__RETENTION", "90d"),
@@ -308,7 +330,7 @@ fn the_environment_overrides_the_file() {
     .unwrap();
     assert_eq!(config.miner.listen.to_string(), "127.0.0.1:0");
     assert_eq!(config.validator.scoring.ema_length, 7);
-    assert_eq!(config.stream[0].symbol, "ETHUSDT");
+    assert_eq!(config.feed[0].symbol(), "ETHUSDT");
     assert!(config.http.allow_remote);
     assert_eq!(config.dev.miners, [DevMiner::Last, DevMiner::Drift]);
     assert_eq!(config.store.retention, Duration::from_hours(90 * 24));
@@ -320,7 +342,7 @@ fn faulty_variables_are_named() {
         &[
             ("FORECASTD__MINER__LISTNE", "127.0.0.1:0"),
             ("FORECASTD__VALIDATOR__CONCURRENCY", "0"),
-            ("FORECASTD__STREAM__3__SYMBOL", "X"),
+            ("FORECASTD__STREAM__3__ID", "X"),
             ("FORECASTD__LOG__LEVEL", "loud"),
         ],
         "",
@@ -329,7 +351,7 @@ fn faulty_variables_are_named() {
     environment variable FORECASTD__VALIDATOR__CONCURRENCY: `validator.concurrency` is 0, must be a whole number, 1..4096
     environment variable FORECASTD__LOG__LEVEL: `log.level` is loud, must be one of error, warn, info, debug, trace
     environment variable FORECASTD__MINER__LISTNE: `miner.listne` is not a key; did you mean `miner.listen`
-    environment variable FORECASTD__STREAM__3__SYMBOL: `stream[3].symbol` names an entry that is not there
+    environment variable FORECASTD__STREAM__3__ID: `stream[3].id` names an entry that is not there
     ");
 }
 
@@ -345,7 +367,8 @@ fn a_missing_file_says_how_to_get_one() {
 
 #[test]
 fn a_stream_without_a_model_is_a_fault_for_miners_only() {
-    let text = "[[stream]]\nid = \"ETHUSD-5m\"\nsymbol = \"ETHUSDT\"\n";
+    let text = "[[stream]]\nid = \"ETHUSD-5m\"\nquorum = 1\n[[feed]]\nname = \"eth\"\n\
+                stream = \"ETHUSD-5m\"\nexchange = \"bybit\"\nsymbol = \"ETHUSDT\"\n";
     assert_eq!(parsed(text).model, []);
     let found =
         Config::from_text_for(Role::Miner, text, "config.toml", NO_ENVIRONMENT).unwrap_err();
@@ -369,6 +392,11 @@ fn the_difference_names_each_changed_key_once_with_its_class() {
         ema_length = 24
         [[stream]]
         id = "BTCUSD-5m"
+        quorum = 1
+        [[feed]]
+        name = "binance"
+        stream = "BTCUSD-5m"
+        exchange = "binance"
         symbol = "BTCUSDC"
         ws_url = "ws://127.0.0.1:1"
         [[model]]
@@ -382,8 +410,10 @@ fn the_difference_names_each_changed_key_once_with_its_class() {
     let lines: Vec<String> = difference.changes.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
     network.netuid: 8 -> 3 (start)
-    stream.BTCUSD-5m.symbol: "BTCUSDT" -> "BTCUSDC" (start)
-    stream.BTCUSD-5m.ws_url: "wss://data-stream.binance.vision" -> "ws://127.0.0.1:1" (part (feed))
+    stream.BTCUSD-5m.quorum: 2 -> 1 (start)
+    feed: binance, bybit, kraken -> binance (start)
+    feed.binance.symbol: "" -> "BTCUSDC" (start)
+    feed.binance.ws_url: "" -> "ws://127.0.0.1:1" (part (feed))
     model: lstm-small, last, drift -> last (part (model_pool))
     model.last.workers: 1 -> 2 (part (model_pool))
     validator.scoring.ema_length: 48 -> 24 (part (evaluator))
@@ -405,10 +435,25 @@ fn a_reload_without_a_start_keeps_the_keys_that_need_one() {
         level = "debug"
         [[stream]]
         id = "BTCUSD-5m"
-        ws_url = "ws://127.0.0.1:1"
+        merge_wait = "1s"
         lookback = 400
         [[stream]]
         id = "ETHUSD-5m"
+        quorum = 1
+        [[feed]]
+        name = "binance"
+        stream = "BTCUSD-5m"
+        exchange = "binance"
+        ws_url = "ws://127.0.0.1:1"
+        [[feed]]
+        name = "bybit"
+        stream = "BTCUSD-5m"
+        exchange = "bybit"
+        [[feed]]
+        name = "eth"
+        stream = "ETHUSD-5m"
+        exchange = "binance"
+        symbol = "ETHUSDT"
         [[model]]
         name = "last"
         stream = "BTCUSD-5m"
@@ -421,12 +466,13 @@ fn a_reload_without_a_start_keeps_the_keys_that_need_one() {
     assert_eq!(merged.log.level, LogLevel::Debug);
     assert_eq!(merged.stream.len(), 1);
     let stream = &merged.stream[0];
-    assert_eq!((stream.ws_url.as_str(), stream.lookback), ("ws://127.0.0.1:1", 500));
+    assert_eq!((stream.merge_wait, stream.lookback), (Duration::from_secs(1), 500));
+    assert_eq!(merged.feed[0].ws_url.as_deref(), Some("ws://127.0.0.1:1"));
     assert_eq!(merged.model, new.model);
     // What was applied is no difference any more, what waits still is one.
     let rest = diff(&merged, &new);
     let keys: Vec<&str> = rest.changes.iter().map(|change| change.key.as_str()).collect();
-    assert_eq!(keys, ["network.netuid", "stream", "stream.BTCUSD-5m.lookback"]);
+    assert_eq!(keys, ["network.netuid", "stream", "stream.BTCUSD-5m.lookback", "feed"]);
     assert_eq!(rest.apply_without_start(&merged, &new), merged);
 }
 
@@ -437,6 +483,11 @@ fn changes_that_only_fit_together_wait_for_the_start_together() {
         r#"
         [[stream]]
         id = "ETHUSD-5m"
+        quorum = 1
+        [[feed]]
+        name = "eth"
+        stream = "ETHUSD-5m"
+        exchange = "binance"
         symbol = "ETHUSDT"
         [[model]]
         name = "last"
@@ -481,6 +532,8 @@ fn every_key_is_seen_by_the_difference() {
             "\"file\"",
             "\"market-quotes\"",
             "\"average\"",
+            "\"median\"",
+            "\"kraken\"",
             "\"127.0.0.1:77\"",
             "[\"ws://a\"]",
             "\"ws://a\"",
@@ -505,6 +558,15 @@ fn every_key_is_seen_by_the_difference() {
             let text = match section {
                 "stream" => {
                     format!("[[stream]]\n{}{name} = {value}\n", required("id", "\"BTCUSD-5m\""))
+                }
+                "feed" => {
+                    let entry = format!(
+                        "{}{}{}",
+                        required("name", "\"binance\""),
+                        required("stream", "\"BTCUSD-5m\""),
+                        required("exchange", "\"binance\""),
+                    );
+                    format!("[[feed]]\n{entry}{name} = {value}\n")
                 }
                 "model" => {
                     let entry = format!(
@@ -545,18 +607,20 @@ fn every_key_is_seen_by_the_difference() {
                 change.key == path
                     || (change.key.starts_with(&format!("{section}."))
                         && change.key.ends_with(&format!(".{name}")))
-                    || matches!(path.as_str(), "stream.id" | "model.name" | "source.name")
+                    || matches!(
+                        path.as_str(),
+                        "stream.id" | "model.name" | "feed.name" | "source.name"
+                    )
             };
             if changes.iter().any(own) {
                 seen.insert(path.clone());
             }
-            let others = changes.iter().filter(|change| !own(change) && change.key != "model");
+            let others = changes
+                .iter()
+                .filter(|change| !own(change) && !matches!(change.key.as_str(), "model" | "feed"));
             assert_eq!(others.count(), 0, "{path} = {value}: {changes:?}");
         }
-        assert!(
-            seen.contains(&path) || path == "stream.exchange",
-            "no other value found for {path}"
-        );
+        assert!(seen.contains(&path), "no other value found for {path}");
     }
 }
 

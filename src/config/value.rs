@@ -33,6 +33,8 @@ pub enum Rule {
     Size(&'static str, &'static str),
     /// A name that is safe as a file name.
     Name,
+    /// An exchange's spelling of a pair.
+    Symbol,
     /// A URL with one of these schemes.
     Url(&'static [&'static str]),
 }
@@ -46,6 +48,7 @@ impl Rule {
             Self::Float(min, max) => format!("{min}..{max}"),
             Self::Span(min, max) | Self::Size(min, max) => format!("{min}..{max}"),
             Self::Name => "1 to 64 letters, digits, `.`, `_` or `-`".to_owned(),
+            Self::Symbol => "1 to 64 letters, digits, `.`, `_`, `-` or `/`".to_owned(),
             Self::Url(schemes) => format!("a URL with {}", schemes.join(":// or ") + "://"),
         }
     }
@@ -67,6 +70,7 @@ impl Rule {
     fn admits_text(&self, text: &str) -> bool {
         match self {
             Self::Name => is_name(text),
+            Self::Symbol => is_name(&text.replace('/', "-")),
             Self::Url(schemes) => is_url(text, schemes),
             _ => text.len() <= MAX_TEXT && !text.contains(['\0', '\n', '\r']),
         }

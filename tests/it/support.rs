@@ -90,6 +90,11 @@ uri = "{uri}"
 id = "BTCUSD-5m"
 interval = "{interval}"
 round_every = "{interval}"
+quorum = 1
+[[feed]]
+name = "binance"
+stream = "BTCUSD-5m"
+exchange = "binance"
 ws_url = "{ws}"
 rest_url = "{rest}"
 [[model]]

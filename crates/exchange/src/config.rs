@@ -9,6 +9,9 @@ use crate::error::ExchangeError;
 /// Greatest number of candles that one outage may ask for; 100 000 take 100 requests.
 const MAX_BACKFILL_LIMIT: u32 = 100_000;
 
+/// Usual time after which an exchange's final candle counts as late.
+pub(crate) const FINAL_GRACE: Duration = Duration::from_secs(5);
+
 /// What a feed reads and how patient it is.
 ///
 /// Spans are real time unless they say market time: sockets live in real time even when the
@@ -61,7 +64,7 @@ impl Default for FeedConfig {
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_mins(1),
             max_connection_age: Duration::from_hours(23),
-            final_grace: Duration::from_secs(5),
+            final_grace: FINAL_GRACE,
             max_backfill: 10_000,
             resume_from_ms: None,
         }

@@ -18,7 +18,8 @@ use crate::feed::run_feed;
 use crate::intervals::Intervals;
 use crate::socket::Protocol;
 use crate::source::CandleSource;
-use crate::{binance, bybit, kraken};
+use crate::trade_bars::TradeBars;
+use crate::{binance, bybit, coinbase, coinbase_advanced, kraken};
 
 /// What an adapter's folder tells about its exchange.
 pub(crate) struct Adapter {
@@ -30,14 +31,19 @@ pub(crate) struct Adapter {
     pub(crate) symbol: &'static str,
     /// How long its main market may be silent: some send only when something is traded.
     pub(crate) idle_timeout: Duration,
+    /// Market time after which a final candle that the stream did not bring can be had by REST.
+    pub(crate) final_grace: Duration,
     pub(crate) intervals: &'static Intervals,
     pub(crate) open: fn(&FeedConfig, Arc<dyn Clock>) -> Result<Parts, ExchangeError>,
 }
 
 /// What an adapter makes of checked settings.
+#[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) protocol: Box<dyn Protocol>,
     pub(crate) source: Arc<dyn CandleSource>,
+    /// Makes the final candles where the exchange sends none.
+    pub(crate) bars: Option<TradeBars>,
 }
 
 /// An exchange that this crate can read.
@@ -47,18 +53,25 @@ pub enum Exchange {
     Binance,
     /// Bybit spot.
     Bybit,
+    /// Coinbase Exchange: candles built from its trades.
+    Coinbase,
+    /// Coinbase Advanced Trade: candles confirmed by REST.
+    CoinbaseAdvanced,
     /// Kraken spot.
     Kraken,
 }
 
 impl Exchange {
     /// All exchanges, by name.
-    pub const ALL: [Self; 3] = [Self::Binance, Self::Bybit, Self::Kraken];
+    pub const ALL: [Self; 5] =
+        [Self::Binance, Self::Bybit, Self::Coinbase, Self::CoinbaseAdvanced, Self::Kraken];
 
     const fn adapter(self) -> &'static Adapter {
         match self {
             Self::Binance => &binance::ADAPTER,
             Self::Bybit => &bybit::ADAPTER,
+            Self::Coinbase => &coinbase::ADAPTER,
+            Self::CoinbaseAdvanced => &coinbase_advanced::ADAPTER,
             Self::Kraken => &kraken::ADAPTER,
         }
     }
@@ -92,6 +105,7 @@ impl Exchange {
             ws_url: adapter.ws_url.to_owned(),
             rest_url: adapter.rest_url.to_owned(),
             idle_timeout: adapter.idle_timeout,
+            final_grace: adapter.final_grace,
             ..FeedConfig::default()
         }
     }
@@ -110,16 +124,9 @@ impl Exchange {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<(ExchangeFeed, Arc<dyn CandleSource>), ExchangeError> {
-        let Parts { protocol, source } = (self.adapter().open)(&config, Arc::clone(&clock))?;
-        let feed = ExchangeFeed {
-            exchange: self,
-            config,
-            clock,
-            source: Arc::clone(&source),
-            protocol,
-            seed,
-        };
-        Ok((feed, source))
+        let parts = (self.adapter().open)(&config, Arc::clone(&clock))?;
+        let source = Arc::clone(&parts.source);
+        Ok((ExchangeFeed { exchange: self, config, clock, parts, seed }, source))
     }
 }
 
@@ -139,7 +146,7 @@ impl FromStr for Exchange {
 }
 
 /// For messages; a test compares it with the list.
-const NAMES: &str = "binance, bybit or kraken";
+const NAMES: &str = "binance, bybit, coinbase, coinbase_advanced or kraken";
 
 /// A live feed of one market of any exchange.
 #[derive(Debug)]
@@ -147,8 +154,7 @@ pub struct ExchangeFeed {
     exchange: Exchange,
     config: FeedConfig,
     clock: Arc<dyn Clock>,
-    source: Arc<dyn CandleSource>,
-    protocol: Box<dyn Protocol>,
+    parts: Parts,
     seed: u64,
 }
 
@@ -158,6 +164,12 @@ impl ExchangeFeed {
         self.exchange
     }
 
+    /// Asks `source` instead of a client of its own, so that limits hold for all who share it.
+    #[must_use]
+    pub fn with_source(self, source: Arc<dyn CandleSource>) -> Self {
+        Self { source, ..self }
+    }
+
     /// Runs until `cancel` becomes true, its sender is gone, or nobody receives `events`.
     ///
     /// Connects, subscribes, reconnects with rising pauses, and fetches by REST every interval that
@@ -165,8 +177,8 @@ impl ExchangeFeed {
     /// wait for room in `events`; trades and forming candles are dropped and counted without it.
     /// The future may be dropped at any point: the connection closes, nothing else is left.
     pub async fn run(self, events: mpsc::Sender<FeedEvent>, cancel: watch::Receiver<bool>) {
-        let Self { config, clock, source, protocol, seed, .. } = self;
-        run_feed(config, clock, source, protocol, seed, events, cancel).await;
+        let Self { config, clock, parts, seed, .. } = self;
+        run_feed(config, clock, parts, seed, events, cancel).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forecastd_core::{Candle, Clock, Trade};
+use forecastd_core::{Candle, Clock};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -15,9 +15,12 @@ use crate::config::FeedConfig;
 use crate::continuity::{Continuity, Offer, Range};
 use crate::error::ExchangeError;
 use crate::event::{DropClass, FeedEvent};
-use crate::message::{CandleUpdate, Message, TradeUpdate};
-use crate::socket::{Protocol, SocketEvent, SocketSettings, cancelled, run_socket};
+use crate::exchange::Parts;
+use crate::message::{CandleUpdate, LastTrade, Message, TradeUpdate};
+use crate::numbers::{Newest, Place, TradeNumbers};
+use crate::socket::{SocketEvent, SocketSettings, cancelled, run_socket};
 use crate::source::CandleSource;
+use crate::trade_bars::TradeBars;
 
 /// Messages between the socket and the feed; beyond it the socket is not read.
 const SOCKET_QUEUE: usize = 256;
@@ -26,27 +29,22 @@ const MIN_REPEAT: Duration = Duration::from_millis(20);
 /// Longest wait that the exchange may impose while live candles are held back for a gap before
 /// them; a longer ban leaves the gap to the owner, so that a forecaster is not blind meanwhile.
 const MAX_HOLD: Duration = Duration::from_mins(5);
-
-/// How far back a trade number may lie to count as a repeated trade (snapshots hold at most some
-/// hundred). Further back the exchange began to count anew.
-const MAX_REPEATED: u64 = 10_000;
-
 type Fetch = Pin<Box<dyn Future<Output = Result<Vec<Candle>, ExchangeError>> + Send>>;
 
 /// Runs a feed until `cancel`, or until nobody receives `events`.
 pub(crate) async fn run_feed(
     config: FeedConfig,
     clock: Arc<dyn Clock>,
-    source: Arc<dyn CandleSource>,
-    protocol: Box<dyn Protocol>,
+    parts: Parts,
     seed: u64,
     events: mpsc::Sender<FeedEvent>,
     cancel: watch::Receiver<bool>,
 ) {
+    let Parts { protocol, source, bars } = parts;
     let (socket_tx, socket_rx) = mpsc::channel(SOCKET_QUEUE);
     let settings = SocketSettings::from(&config);
     let socket = run_socket(settings, protocol, seed, socket_tx, cancel.clone());
-    let feed = Feed::new(config, clock, source, seed, events, cancel);
+    let feed = Feed::new(config, clock, source, bars, seed, events, cancel);
     // Both end by themselves: the socket on `cancel` or when the feed's receiver is gone, the feed
     // on `cancel`, when its owner is gone, or with the socket.
     tokio::join!(Box::pin(socket), Box::pin(feed.run(socket_rx)));
@@ -56,6 +54,8 @@ struct Feed {
     config: FeedConfig,
     clock: Arc<dyn Clock>,
     source: Arc<dyn CandleSource>,
+    /// Makes the final candles where the exchange sends none.
+    bars: Option<TradeBars>,
     events: mpsc::Sender<FeedEvent>,
     cancel: watch::Receiver<bool>,
     continuity: Continuity,
@@ -64,7 +64,7 @@ struct Feed {
     /// No question before this instant.
     fetch_not_before: Instant,
     dropped: BTreeMap<DropClass, u64>,
-    last_trade_number: Option<u64>,
+    numbers: TradeNumbers,
 }
 
 fn wait_of(error: &ExchangeError) -> Duration {
@@ -79,6 +79,7 @@ impl Feed {
         config: FeedConfig,
         clock: Arc<dyn Clock>,
         source: Arc<dyn CandleSource>,
+        bars: Option<TradeBars>,
         seed: u64,
         events: mpsc::Sender<FeedEvent>,
         cancel: watch::Receiver<bool>,
@@ -95,12 +96,13 @@ impl Feed {
             config: FeedConfig { max_backfill, ..config },
             clock,
             source,
+            bars,
             events,
             cancel,
             fetch: None,
             fetch_not_before: Instant::now(),
             dropped: BTreeMap::new(),
-            last_trade_number: None,
+            numbers: TradeNumbers::default(),
         }
     }
 
@@ -216,6 +218,9 @@ impl Feed {
             SocketEvent::Subscribed => {
                 self.tell(FeedEvent::Subscribed).await?;
                 self.continuity.subscribed(self.clock.now_ms());
+                if let Some(bars) = &mut self.bars {
+                    bars.subscribed();
+                }
             }
             SocketEvent::Data(Message::Candles(updates)) => {
                 for update in updates {
@@ -224,21 +229,20 @@ impl Feed {
             }
             SocketEvent::Data(Message::Trades(updates)) => {
                 for update in updates {
-                    self.trade(update)?;
+                    self.trade(update).await?;
                 }
             }
+            SocketEvent::Data(Message::LastTrade(newest)) => self.last_trade(&newest).await?,
             SocketEvent::Data(_) => {}
             SocketEvent::Unreadable(class) => {
                 // It may have been the last word about the running candle.
                 self.continuity.distrust();
                 self.drop_counted(class, 1);
-            }
-            SocketEvent::Lost => {
-                tracing::debug!("message lost on its way");
-                self.continuity.distrust();
+                self.built(TradeBars::doubt).await?;
             }
             SocketEvent::Disconnected { reason, retry_in } => {
                 self.continuity.distrust();
+                self.built(TradeBars::disconnected).await?;
                 self.tell(FeedEvent::Disconnected { reason, retry_in }).await?;
             }
         }
@@ -258,39 +262,72 @@ impl Feed {
             None => self.continuity.offer_unmarked(update.candle, now_ms),
         };
         for offer in offers {
-            match offer {
-                Offer::Final(finals) => self.tell_finals(finals).await?,
-                Offer::Forming(candle) => {
-                    self.try_tell(FeedEvent::Candle { candle, is_final: false })?;
-                }
-                Offer::Quiet => {}
-                Offer::Future => self.drop_counted(DropClass::Future, 1),
-            }
+            self.offered(offer).await?;
         }
         Ok(())
     }
 
-    fn trade(&mut self, update: TradeUpdate) -> Result<(), Stopped> {
-        if !update.symbol.eq_ignore_ascii_case(&self.config.symbol) {
+    async fn offered(&mut self, offer: Offer) -> Result<(), Stopped> {
+        match offer {
+            Offer::Final(finals) => self.tell_finals(finals).await?,
+            Offer::Forming(candle) => {
+                self.try_tell(FeedEvent::Candle { candle, is_final: false })?;
+            }
+            Offer::Quiet => {}
+            Offer::Future => self.drop_counted(DropClass::Future, 1),
+        }
+        Ok(())
+    }
+
+    async fn trade(&mut self, update: TradeUpdate) -> Result<(), Stopped> {
+        let TradeUpdate { symbol, trade, numbers } = update;
+        if !symbol.eq_ignore_ascii_case(&self.config.symbol) {
             self.drop_counted(DropClass::Unexpected, 1);
             return Ok(());
         }
-        if let Some(numbers) = update.numbers {
-            if let Some(last) = self.last_trade_number {
-                // After subscribing some exchanges begin with trades that are already known.
-                if (last.saturating_sub(MAX_REPEATED)..=last).contains(numbers.end()) {
-                    return Ok(());
-                }
-                let lost = numbers.start().saturating_sub(last).saturating_sub(1);
-                self.drop_counted(DropClass::LostTrade, lost);
-            }
-            self.last_trade_number = Some(*numbers.end());
+        if self.bars.is_some() && TradeBars::is_ahead(trade.time_ms, self.clock.now_ms()) {
+            self.drop_counted(DropClass::Future, 1);
+            return self.built(TradeBars::doubt).await;
         }
-        if !self.config.trades {
-            // Subscribed to only as a sign of life.
+        let place = numbers.map_or(Place::Next, |numbers| self.numbers.take(&numbers));
+        match place {
+            // After subscribing some exchanges begin with trades that are already known.
+            Place::Repeated => return Ok(()),
+            Place::AfterLost(count) => self.drop_counted(DropClass::LostTrade, count),
+            Place::Anew => tracing::debug!(?trade, "the numbering of trades begins anew"),
+            Place::Next => {}
+        }
+        self.built(|bars| bars.trade(&trade, place)).await?;
+        // Else subscribed to only as a sign of life, or to build candles.
+        if self.config.trades { self.try_tell(FeedEvent::Trade(trade)) } else { Ok(()) }
+    }
+
+    async fn last_trade(&mut self, newest: &LastTrade) -> Result<(), Stopped> {
+        if !newest.symbol.eq_ignore_ascii_case(&self.config.symbol) {
+            self.drop_counted(DropClass::Unexpected, 1);
             return Ok(());
         }
-        self.try_tell(FeedEvent::Trade(Trade::clone(&update.trade)))
+        if TradeBars::is_ahead(newest.time_ms, self.clock.now_ms()) {
+            self.drop_counted(DropClass::Future, 1);
+            return Ok(());
+        }
+        let meaning = self.numbers.named(newest.number);
+        if let Newest::Lost(count) = meaning {
+            self.drop_counted(DropClass::LostTrade, count);
+        }
+        self.built(|bars| bars.named(newest.time_ms, meaning)).await
+    }
+
+    /// Tells the final candles that come of a step of [`TradeBars`], where it is used.
+    async fn built(
+        &mut self,
+        step: impl FnOnce(&mut TradeBars) -> Vec<Candle>,
+    ) -> Result<(), Stopped> {
+        for candle in self.bars.as_mut().map(step).unwrap_or_default() {
+            let offer = self.continuity.offer(candle, true, self.clock.now_ms());
+            self.offered(offer).await?;
+        }
+        Ok(())
     }
 
     async fn tell_finals(&mut self, finals: Vec<Candle>) -> Result<(), Stopped> {

@@ -1,5 +1,6 @@
 //! One bounded GET: size, time, pace, redirects, and the meaning of status codes.
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,16 +48,31 @@ pub(crate) struct Explanation {
     pub(crate) meaning: Meaning,
 }
 
+/// How one exchange wants to be asked, and how it refuses.
+pub(crate) struct Manners {
+    /// Reads the exchange's words in the body of a refusal.
+    pub(crate) explain: fn(&[u8]) -> Option<Explanation>,
+    /// Whether refusals come with status 200: each body is looked through then.
+    pub(crate) refuses_with_200: bool,
+    /// Shortest time between two requests.
+    pub(crate) gap: Duration,
+}
+
+impl fmt::Debug for Manners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manners").field("gap", &self.gap).finish_non_exhaustive()
+    }
+}
+
 /// A client for one host. After "too many requests" it refuses further calls by itself until the
 /// asked time has passed: going on would turn into a ban.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
     client: Client,
     base: Url,
-    explain: fn(&[u8]) -> Option<Explanation>,
+    manners: &'static Manners,
     closed_until: Mutex<Option<(Instant, u16)>>,
-    /// Shortest time between two requests, and when the next one may go out.
-    gap: Duration,
+    /// When the next request may go out.
     next_at: Mutex<Option<Instant>>,
 }
 
@@ -64,7 +80,7 @@ impl HttpClient {
     pub(crate) fn new(
         base_url: &str,
         timeout: Duration,
-        explain: fn(&[u8]) -> Option<Explanation>,
+        manners: &'static Manners,
     ) -> Result<Self, ExchangeError> {
         install_tls();
         let rule = "https://host or http://host";
@@ -80,13 +96,7 @@ impl HttpClient {
             .build()
             .map_err(|source| ExchangeError::Transport { path: "/".to_owned(), source })?;
         let (closed_until, next_at) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { client, base, explain, closed_until, gap: Duration::ZERO, next_at })
-    }
-
-    /// Sends the requests at least `gap` apart, for exchanges that count them by the second.
-    pub(crate) const fn with_gap(mut self, gap: Duration) -> Self {
-        self.gap = gap;
-        self
+        Ok(Self { client, base, manners, closed_until, next_at })
     }
 
     /// Tells whether nobody on the way can read a request: it is encrypted or stays on this machine.
@@ -121,17 +131,24 @@ impl HttpClient {
         let status = response.status().as_u16();
         if status == 200 {
             let body = read_body(&mut response, path, MAX_BODY_BYTES).await?;
-            return Ok((response.headers().clone(), body));
+            let words = if self.manners.refuses_with_200 { self.explain(&body) } else { None };
+            return match words {
+                None => Ok((response.headers().clone(), body)),
+                refusal => Err(self.refused(status, response.headers(), refusal, &body)),
+            };
         }
         let headers = response.headers().clone();
         // The status decides; a body that cannot be read only costs the explanation.
         let body = read_body(&mut response, path, MAX_ERROR_BYTES).await.unwrap_or_default();
-        Err(self.refused(status, &headers, (self.explain)(&body), &body))
+        Err(self.refused(status, &headers, self.explain(&body), &body))
     }
 
-    /// Turns a refusal into an error. For exchanges that refuse with status 200 the adapter calls it
-    /// with the explanation that it found in the body.
-    pub(crate) fn refused(
+    fn explain(&self, body: &[u8]) -> Option<Explanation> {
+        (self.manners.explain)(body)
+    }
+
+    /// Turns a refusal into an error.
+    fn refused(
         &self,
         status: u16,
         headers: &HeaderMap,
@@ -149,13 +166,14 @@ impl HttpClient {
 
     /// Takes the next place in the row of requests; `None` when it is now.
     fn reserve(&self) -> Option<Instant> {
-        if self.gap.is_zero() {
+        let gap = self.manners.gap;
+        if gap.is_zero() {
             return None;
         }
         let now = Instant::now();
         let mut next_at = self.next_at.lock().unwrap_or_else(PoisonError::into_inner);
         let at = next_at.map_or(now, |next| next.max(now));
-        *next_at = Some(at + self.gap);
+        *next_at = Some(at + gap);
         (at > now).then_some(at)
     }
 
@@ -285,8 +303,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_keep_their_distance() {
-        let gap = Duration::from_secs(1);
-        let client = HttpClient::new("http://127.0.0.1:1", gap, explain).unwrap().with_gap(gap);
+        static MANNERS: Manners =
+            Manners { explain, refuses_with_200: false, gap: Duration::from_secs(1) };
+        let gap = MANNERS.gap;
+        let client = HttpClient::new("http://127.0.0.1:1", gap, &MANNERS).unwrap();
         let now = Instant::now();
         assert_eq!(client.reserve(), None);
         assert_eq!(client.reserve(), Some(now + gap));

@@ -24,6 +24,9 @@ pub enum Message {
     Candles(Vec<CandleUpdate>),
     /// Executions, oldest first.
     Trades(Vec<TradeUpdate>),
+    /// The newest execution that the exchange knows of, told at intervals: the proof that none was
+    /// lost, or that some were. It says nothing about the other channels.
+    LastTrade(LastTrade),
     /// A request was accepted.
     Ack {
         /// The request's number, where the answer repeats it.
@@ -52,6 +55,17 @@ pub enum Message {
     GoingAway,
     /// Valid, but nothing that is used here.
     Other,
+}
+
+/// The newest execution of one market.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastTrade {
+    /// The market, as the exchange spells it.
+    pub symbol: String,
+    /// Its number in the numbering of [`TradeUpdate::numbers`].
+    pub number: u64,
+    /// When the exchange said so.
+    pub time_ms: i64,
 }
 
 /// A channel of one market.

@@ -9,7 +9,7 @@ use forecastd_core::{Candle, Interval};
 
 use crate::continuity::Range;
 use crate::error::ExchangeError;
-use crate::message::DecodeError;
+use crate::message::{CandleUpdate, DecodeError};
 
 /// Greatest number of candles in one call.
 const MAX_CANDLES: i64 = 100_000;
@@ -67,38 +67,52 @@ pub(crate) fn rising(mut rows: Vec<Candle>) -> Result<Vec<Candle>, DecodeError> 
     Ok(rows)
 }
 
-/// Removes from `rows`, which are rising, what lies at or after `to_ms` or may still change: the last
-/// row, unless a later one or the clock proves that it has closed.
-pub(crate) fn keep_closed(rows: &mut Vec<Candle>, interval: Interval, to_ms: i64, now_ms: i64) {
-    if let Some(last) = rows.last()
-        && now_ms < last.close_time_ms(interval) + CLOSED_MARGIN_MS
-    {
-        rows.pop();
+/// How the rows that have closed are told from those that may still change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// The answer says it of each row.
+    Marked,
+    /// All but the last one have; a later row or the clock proves it of the last one.
+    LaterRow,
+    /// Those whose interval is over for so long (market time): the exchange corrects younger ones.
+    Settled(i64),
+}
+
+/// Removes from `rows`, which are rising, those that may still change.
+pub(crate) fn keep_closed(
+    rows: &mut Vec<CandleUpdate>,
+    interval: Interval,
+    closing: Closing,
+    now_ms: i64,
+) {
+    let is_over = |row: &CandleUpdate, for_ms: i64| {
+        now_ms >= row.candle.close_time_ms(interval).saturating_add(for_ms)
+    };
+    match closing {
+        Closing::Marked => rows.retain(|row| row.is_final == Some(true)),
+        Closing::LaterRow => drop(rows.pop_if(|last| !is_over(last, CLOSED_MARGIN_MS))),
+        Closing::Settled(for_ms) => rows.retain(|row| is_over(row, for_ms)),
     }
-    rows.retain(|row| row.open_time_ms < to_ms);
 }
 
 /// Checks that a page holds no more rows than asked for, and none outside of what was asked for. The
 /// row at its end is allowed: it proves that the one before it has closed.
-pub(crate) fn check_page<'a>(
+pub(crate) fn check_page(
     path: &str,
-    rows: impl Iterator<Item = &'a Candle>,
+    rows: &[CandleUpdate],
     page: Range,
     limit: usize,
 ) -> Result<(), ExchangeError> {
     let decode = |reason: String| ExchangeError::Decode { path: path.to_owned(), reason };
-    let mut count = 0;
-    for row in rows {
-        count += 1;
-        if !(page.from_ms..=page.to_ms).contains(&row.open_time_ms) {
-            let (from_ms, to_ms, at) = (page.from_ms, page.to_ms, row.open_time_ms);
-            return Err(decode(format!("row at {at} ms, asked for {from_ms}..={to_ms} ms")));
-        }
+    if rows.len() > limit {
+        return Err(decode(format!("{} rows, asked for {limit}", rows.len())));
     }
-    if count > limit {
-        return Err(decode(format!("{count} rows, asked for {limit}")));
-    }
-    Ok(())
+    let is_asked = |at: i64| (page.from_ms..=page.to_ms).contains(&at);
+    let odd = rows.iter().map(|row| row.candle.open_time_ms).find(|at| !is_asked(*at));
+    odd.map_or(Ok(()), |at| {
+        let Range { from_ms, to_ms } = page;
+        Err(decode(format!("row at {at} ms, asked for {from_ms}..={to_ms} ms")))
+    })
 }
 
 /// An answer that breaks the rules.
@@ -144,17 +158,24 @@ mod tests {
     }
 
     #[test]
-    fn the_last_row_needs_a_proof() {
-        let rows = |now_ms, to| {
-            let mut rows = vec![candle(1), candle(2), candle(3)];
-            keep_closed(&mut rows, MINUTE, to * STEP, now_ms);
+    fn what_may_still_change_is_left_out() {
+        let kept = |closing, now_ms| {
+            let update = |index, is_final| CandleUpdate {
+                symbol: "X".to_owned(),
+                interval: MINUTE,
+                candle: candle(index),
+                is_final,
+            };
+            let mut rows = vec![update(1, Some(true)), update(2, Some(false)), update(3, None)];
+            keep_closed(&mut rows, MINUTE, closing, now_ms);
             rows.len()
         };
-        assert_eq!(rows(4 * STEP + 2_999, 9), 2);
-        assert_eq!(rows(4 * STEP + 3_000, 9), 3);
-        // The row at the end of the range is only the proof for the one before it.
-        assert_eq!(rows(3 * STEP, 3), 2);
-        assert_eq!(rows(9 * STEP, 2), 1);
+        assert_eq!(kept(Closing::LaterRow, 4 * STEP + 2_999), 2);
+        assert_eq!(kept(Closing::LaterRow, 4 * STEP + 3_000), 3);
+        assert_eq!(kept(Closing::Marked, 9 * STEP), 1);
+        // A later row is no proof where the exchange corrects.
+        assert_eq!(kept(Closing::Settled(10_000), 3 * STEP + 9_999), 1);
+        assert_eq!(kept(Closing::Settled(10_000), 3 * STEP + 10_000), 2);
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub(crate) trait Protocol: Send + Sync + fmt::Debug {
     fn ping(&self) -> Option<Ping> {
         None
     }
-    /// The number of a message where the exchange numbers all messages of a connection by ones.
+    /// The number of a message where the exchange numbers all messages of a connection by ones. A
+    /// jump ends the connection.
     fn sequence(&self, _text: &str) -> Option<u64> {
         None
     }
@@ -70,12 +71,7 @@ pub(crate) enum SocketEvent {
     Subscribed,
     Data(Message),
     Unreadable(DropClass),
-    /// The exchange's numbering says that messages did not arrive.
-    Lost,
-    Disconnected {
-        reason: String,
-        retry_in: Duration,
-    },
+    Disconnected { reason: String, retry_in: Duration },
 }
 
 /// The part of the settings that concerns the connection.
@@ -296,18 +292,19 @@ impl Session<'_> {
                 Some(Ok(Frame::Text(text))) => text,
             };
             if let Some(number) = self.protocol.sequence(&text) {
-                let is_jump =
-                    last_sequence.is_some_and(|last: u64| last.checked_add(1) != Some(number));
-                last_sequence = Some(number);
-                if is_jump && !self.tell(SocketEvent::Lost).await {
-                    return End::Stopped;
+                // A new subscription is the only way to know the state of the market again.
+                if let Some(last) = last_sequence.replace(number)
+                    && u64::checked_add(last, 1) != Some(number)
+                {
+                    return End::lost(format!("messages lost: number {number} came after {last}"));
                 }
             }
             match self.message(&text, &mut waiting) {
                 Err(end) => return end,
                 Ok(None) => {}
                 Ok(Some(event)) => {
-                    if matches!(event, SocketEvent::Data(_)) {
+                    if matches!(event, SocketEvent::Data(Message::Candles(_) | Message::Trades(_)))
+                    {
                         self.has_data = true;
                         silent_at = Instant::now() + self.settings.idle_timeout;
                     }
@@ -355,7 +352,9 @@ impl Session<'_> {
                 Ok(None)
             }
             Message::Heartbeat | Message::Pong | Message::Other => Ok(None),
-            Message::Candles(_) | Message::Trades(_) => Ok(Some(SocketEvent::Data(message))),
+            Message::Candles(_) | Message::Trades(_) | Message::LastTrade(_) => {
+                Ok(Some(SocketEvent::Data(message)))
+            }
         }
     }
 

@@ -218,13 +218,14 @@ mod tests {
 
     use super::*;
     use crate::record::row_key;
-    use crate::records::{AnswerRecord, CandleRecord, CandleState};
+    use crate::records::{AnswerRecord, CandleRecord};
+    use forecastd_core::bars::BarState;
 
     fn record(values: [f64; 5]) -> CandleRecord {
         let [open, high, low, close, volume] = values;
         let candle =
             Candle { open_time_ms: -5, open, high, low, close, volume, trade_count: Some(7) };
-        CandleRecord { candle, state: CandleState::Complete, source: "binance".to_owned() }
+        CandleRecord { candle, state: BarState::Complete, source: "binance".to_owned() }
     }
 
     fn key() -> Vec<u8> {

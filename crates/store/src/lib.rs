@@ -55,9 +55,10 @@ pub use identity::{Identity, SCHEMA};
 pub use key::{KeyError, KeyPart, KeyPrefix, MAX_STREAM_ID_BYTES, MAX_TEXT_KEY_BYTES, StoreKey};
 pub use record::{Dated, Db, InvalidRecord, Record};
 pub use records::{
-    AnswerRecord, AskedMiner, CandleRecord, CandleState, EmaHistoryRecord, EmaLine, EmaRecord,
-    ForecastRecord, FrozenRecord, ObservationRecord, ResultRecord, RoundRecord, ScheduleRecord,
-    ScoreLine, ScoredAnswerRecord, StreamRecord, WeightsOutcome, WeightsRecord,
+    AnswerRecord, AskedMiner, BarRecord, CandleRecord, EmaHistoryRecord, EmaLine, EmaRecord,
+    ForecastRecord, FrozenRecord, Market, ObservationRecord, ResultRecord, RoundRecord,
+    ScheduleRecord, ScoreLine, ScoredAnswerRecord, SettlementRecord, StreamRecord, WeightsOutcome,
+    WeightsRecord,
 };
 pub use repair::{RepairReport, repair};
 pub use scan::Scan;

@@ -59,7 +59,7 @@ pub(super) fn human(line: &EventLine, names: &Names) -> Option<String> {
     let node = &line.node;
     let text = match &line.event {
         Event::Started { role, .. } => format!("{role} started"),
-        Event::Feed { exchange, state, detail } => format!("feed {exchange} {state} {detail}"),
+        Event::Feed { feed, state, detail, .. } => format!("feed {feed} {state} {detail}"),
         Event::Gap { from_ms, to_ms, backfilled, .. } => {
             format!("gap {from_ms}..{to_ms} ms, backfilled: {backfilled}")
         }

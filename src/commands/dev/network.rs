@@ -17,7 +17,7 @@ use forecastd_history::read_candles;
 use forecastd_wire::AxonTarget;
 
 use super::board::Names;
-use super::plan::{self, Member, Part, Simulators};
+use super::plan::{self, ExchangeAddress, Member, Part, Simulators};
 use super::progress::{Progress, ProgressFile};
 use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, DevMiner};
@@ -74,7 +74,7 @@ pub struct Network {
     state: Progress,
     peers: Vec<PeerHandle>,
     chain: DevChain,
-    exchange: SimExchange,
+    exchanges: BTreeMap<String, SimExchange>,
     options: Options,
 }
 
@@ -104,16 +104,14 @@ impl Network {
         let events = EventSink::new(Arc::clone(&market), "network".into());
         let reports = Some(events.subscribe());
         let members = plan::members(&base.dev.miners);
-        let exchange = start_exchange(base, candles, &market).await?;
+        let exchanges = start_exchanges(base, candles, &market).await?;
         let chain = start_chain(base, &members, data_dir, &market).await?;
         let simulators = Simulators {
             chain: chain.ws_url().to_owned(),
-            exchange_ws: exchange.ws_url.clone(),
-            exchange_rest: exchange.rest_url.clone(),
+            exchanges: exchanges.iter().map(|(name, sim)| (name.clone(), address(sim))).collect(),
         };
         state.chain.clone_from(&simulators.chain);
-        state.exchange_ws.clone_from(&simulators.exchange_ws);
-        state.exchange_rest.clone_from(&simulators.exchange_rest);
+        state.exchanges.clone_from(&simulators.exchanges);
         progress.save(&state)?;
 
         let checkpoints = crate::assets::checkpoints(data_dir)?;
@@ -181,7 +179,7 @@ impl Network {
             state,
             peers: hostile,
             chain,
-            exchange,
+            exchanges,
             options,
         })
     }
@@ -234,7 +232,9 @@ impl Network {
             tracing::warn!(%error, "development chain not stopped cleanly");
             graceful = false;
         }
-        self.exchange.stop().await;
+        for exchange in self.exchanges.into_values() {
+            exchange.stop().await;
+        }
         graceful
     }
 }
@@ -299,15 +299,30 @@ fn check_span(
     Ok(())
 }
 
-async fn start_exchange(
+async fn start_exchanges(
     base: &Config,
     candles: Vec<Candle>,
     market: &Arc<dyn Clock>,
-) -> anyhow::Result<SimExchange> {
+) -> anyhow::Result<BTreeMap<String, SimExchange>> {
     let stream = base.stream.first().context("no stream is configured")?;
-    let mut config = SimExchangeConfig::new(candles.into(), stream.interval, Arc::clone(market));
-    config.symbol.clone_from(&stream.symbol);
-    forecastd_devnet::exchange::spawn(config).await.context("starting the simulated exchange")
+    let candles: Arc<[Candle]> = candles.into();
+    let mut exchanges = BTreeMap::new();
+    for feed in base.feed.iter().filter(|feed| feed.stream == stream.id) {
+        if feed.exchange != forecastd_exchange::Exchange::Binance {
+            continue;
+        }
+        let interval = stream.interval;
+        let mut config = SimExchangeConfig::new(Arc::clone(&candles), interval, Arc::clone(market));
+        config.symbol = feed.symbol();
+        let exchange = forecastd_devnet::exchange::spawn(config);
+        let exchange = exchange.await.context("starting the simulated exchange")?;
+        exchanges.insert(feed.exchange.to_string(), exchange);
+    }
+    Ok(exchanges)
+}
+
+fn address(exchange: &SimExchange) -> ExchangeAddress {
+    ExchangeAddress { ws: exchange.ws_url.clone(), rest: exchange.rest_url.clone() }
 }
 
 async fn start_chain(

@@ -1,5 +1,6 @@
 //! Who takes part in the embedded network, and with which configuration.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use anyhow::Context as _;
 use forecastd_chain::Keypair;
 use forecastd_core::Role;
 use forecastd_models::ModelKind;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ByteSize, Config, DevMiner, ModelConfig, Network, Secret};
 
@@ -103,10 +105,17 @@ impl Member {
 pub struct Simulators {
     /// The chain's WebSocket.
     pub chain: String,
-    /// The exchange's WebSocket.
-    pub exchange_ws: String,
-    /// The exchange's REST interface.
-    pub exchange_rest: String,
+    /// The exchanges, by name.
+    pub exchanges: BTreeMap<String, ExchangeAddress>,
+}
+
+/// The addresses of a simulated exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeAddress {
+    /// Its WebSocket.
+    pub ws: String,
+    /// Its REST interface.
+    pub rest: String,
 }
 
 /// Returns the configuration of one member: the user's, with the simulators' addresses, a
@@ -124,10 +133,16 @@ pub(super) fn node_config(
     config.wallet.uri = Secret::new(member.uri.clone());
     config.store.path = data_dir.join(&member.name);
     config.store.cache = NODE_CACHE;
+    config.feed.retain(|feed| simulators.exchanges.contains_key(feed.exchange.as_str()));
     for stream in &mut config.stream {
-        stream.ws_url.clone_from(&simulators.exchange_ws);
-        stream.rest_url.clone_from(&simulators.exchange_rest);
-        stream.backoff_max = stream.backoff_max.min(Duration::from_secs(2));
+        stream.quorum = 1;
+    }
+    for feed in &mut config.feed {
+        if let Some(address) = simulators.exchanges.get(feed.exchange.as_str()) {
+            feed.ws_url = Some(address.ws.clone());
+            feed.rest_url = Some(address.rest.clone());
+        }
+        feed.backoff_max = feed.backoff_max.min(Duration::from_secs(2));
     }
     config.model = models(base, member, checkpoints);
     config.miner.listen = SocketAddr::new(AXON_IP, 0);

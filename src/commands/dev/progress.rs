@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::plan::ExchangeAddress;
 use crate::daemon::write_atomically;
 
 /// The file in the data directory.
 const FILE: &str = "network.json";
 /// Layout of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The state of the network as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +25,8 @@ pub(super) struct Progress {
     pub market_ms: i64,
     /// Addresses of the simulators, for other programs on this machine.
     pub chain: String,
-    /// The simulated exchange's WebSocket.
-    pub exchange_ws: String,
-    /// The simulated exchange's REST interface.
-    pub exchange_rest: String,
+    /// The simulated exchanges, by name.
+    pub exchanges: BTreeMap<String, ExchangeAddress>,
     /// The miners' ports by name. A continued network takes them again: its validator asks at once,
     /// where the chain says, and new addresses take blocks to get there.
     #[serde(default)]
@@ -86,8 +85,7 @@ impl Progress {
             began_ms,
             market_ms: began_ms,
             chain: String::new(),
-            exchange_ws: String::new(),
-            exchange_rest: String::new(),
+            exchanges: BTreeMap::new(),
             axon_ports: BTreeMap::new(),
         }
     }

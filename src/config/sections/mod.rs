@@ -9,7 +9,7 @@ mod process;
 mod roles;
 mod source;
 
-pub use market::{ModelConfig, SourceExchange, StreamConfig};
+pub use market::{FeedConfig, ModelConfig, StreamConfig};
 pub use network::{Network, NetworkConfig, WalletConfig};
 pub use process::{
     DevConfig, DevMiner, HttpConfig, LogConfig, LogFormat, LogLevel, ReloadConfig, StoreConfig,

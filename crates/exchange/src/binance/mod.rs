@@ -16,11 +16,12 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::rest::BinanceRest;
 use self::subscription::Subscription;
-use crate::config::{FeedConfig, check_symbol, refuse};
+use crate::config::{FINAL_GRACE, FeedConfig, check_symbol};
 use crate::error::ExchangeError;
 use crate::event::FeedEvent;
 use crate::exchange::{Adapter, Parts};
 use crate::feed::run_feed;
+use crate::intervals;
 
 /// The candle lengths that Binance has and that lie on the grid from the Unix epoch. (Its `3d`,
 /// `1w` and `1M` do not.)
@@ -40,28 +41,34 @@ const INTERVALS: [(&str, i64); 13] = [
     ("1d", 86_400_000),
 ];
 
+const INTERVAL_RULE: &str = "a Binance interval of 1s..1d";
+
 pub(crate) const ADAPTER: Adapter = Adapter {
     name: "binance",
     ws_url: "wss://data-stream.binance.vision",
     rest_url: "https://data-api.binance.vision",
     symbol: "BTCUSDT",
     idle_timeout: Duration::from_mins(1),
+    final_grace: FINAL_GRACE,
     intervals: &INTERVALS,
     open: |config, clock| {
         let feed = BinanceFeed::new(config.clone(), clock, 0)?;
-        Ok(Parts { protocol: Box::new(Subscription::new(config)), source: feed.rest })
+        Ok(feed.into_parts())
     },
 };
 
 /// Returns Binance's name of an interval, `None` where it has no such candles.
 pub fn interval_name(interval: Interval) -> Option<&'static str> {
-    INTERVALS.iter().find(|(_, ms)| *ms == interval.as_ms()).map(|(name, _)| *name)
+    intervals::name_in(&INTERVALS, interval)
 }
 
 /// Returns the interval of a Binance name; case matters (`1m` is a minute, `1M` a month).
 pub fn interval_of(name: &str) -> Option<Interval> {
-    let (_, ms) = INTERVALS.iter().find(|(known, _)| *known == name)?;
-    Interval::from_ms(*ms).ok()
+    intervals::interval_in(&INTERVALS, name)
+}
+
+fn checked_symbol(symbol: &str) -> Result<String, ExchangeError> {
+    check_symbol(symbol, "", "1 to 32 letters and digits")
 }
 
 /// A live feed of one Binance market.
@@ -85,11 +92,8 @@ impl BinanceFeed {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Self, ExchangeError> {
-        config.validate()?;
-        check_symbol(&config.symbol, "", "1 to 32 letters and digits")?;
-        if interval_name(config.interval).is_none() {
-            return Err(refuse("interval", &config.interval, "a Binance interval of 1s..1d"));
-        }
+        intervals::check(&config, &INTERVALS, INTERVAL_RULE)?;
+        checked_symbol(&config.symbol)?;
         let rest = BinanceRest::new(&config.rest_url, Arc::clone(&clock), config.request_timeout)?;
         Ok(Self { config, clock, rest: Arc::new(rest), seed })
     }
@@ -106,8 +110,13 @@ impl BinanceFeed {
     /// wait for room in `events`; trades and forming candles are dropped and counted without it.
     /// The future may be dropped at any point: the connection closes, nothing else is left.
     pub async fn run(self, events: mpsc::Sender<FeedEvent>, cancel: watch::Receiver<bool>) {
-        let subscription = Box::new(Subscription::new(&self.config));
-        run_feed(self.config, self.clock, self.rest, subscription, self.seed, events, cancel).await;
+        let (config, clock, seed) = (self.config.clone(), Arc::clone(&self.clock), self.seed);
+        run_feed(config, clock, self.into_parts(), seed, events, cancel).await;
+    }
+
+    fn into_parts(self) -> Parts {
+        let protocol = Box::new(Subscription::new(&self.config));
+        Parts { protocol, source: self.rest, bars: None }
     }
 }
 

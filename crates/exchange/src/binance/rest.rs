@@ -9,31 +9,54 @@ use forecastd_core::{Candle, Clock, Interval, Trade};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::interval_name;
 use super::message::checked_trade;
-use crate::config::{check_symbol, refuse};
-use crate::continuity::Range;
+use super::{INTERVAL_RULE, INTERVALS, checked_symbol};
 use crate::error::ExchangeError;
-use crate::http::{Explanation, HttpClient, Meaning};
+use crate::http::{Explanation, Manners, Meaning};
 use crate::message::{DecodeError, amount, positive, shape, time_ms};
-use crate::paging::{existing, keep_closed, unreadable};
+use crate::paging::{Closing, unreadable};
+use crate::rest::{CandleApi, Request, RestClient, unmarked};
+use crate::rows::Row;
 use crate::source::CandleSource;
 
 const KLINES: &str = "/api/v3/klines";
 const TRADES: &str = "/api/v3/trades";
 const AGGREGATE_TRADES: &str = "/api/v3/aggTrades";
-/// Greatest number of rows in one answer.
-const PAGE: usize = 1000;
+/// Intervals of one page: an answer holds at most 1000 rows, and both ends of what is asked for are
+/// included.
+const PAGE_INTERVALS: i64 = 999;
 /// What the exchange says about the weight that this address used in the running minute.
 const WEIGHT_HEADER: &str = "x-mbx-used-weight-1m";
 /// Error codes that mean "later": internal error, too many requests, time-out.
 const TRANSIENT_CODES: [i64; 3] = [-1001, -1003, -1007];
 
+const MANNERS: Manners = Manners { explain, refuses_with_200: false, gap: Duration::ZERO };
+const API: CandleApi = CandleApi {
+    intervals: &INTERVALS,
+    interval_rule: INTERVAL_RULE,
+    symbol: checked_symbol,
+    page_intervals: PAGE_INTERVALS,
+    is_loose: false,
+    newest: None,
+    closing: Closing::LaterRow,
+    request: |symbol, name, page| Request {
+        path: KLINES.to_owned(),
+        query: vec![
+            ("symbol", symbol.to_owned()),
+            ("interval", name.to_owned()),
+            ("startTime", page.from_ms.to_string()),
+            ("endTime", page.to_ms.to_string()),
+            ("limit", "1000".to_owned()),
+        ],
+    },
+    read: |body, symbol, interval| Ok(unmarked(decode_klines(body, interval)?, symbol, interval)),
+    manners: &MANNERS,
+};
+
 /// A client of Binance's public REST interface.
 #[derive(Debug)]
 pub struct BinanceRest {
-    http: HttpClient,
-    clock: Arc<dyn Clock>,
+    rest: RestClient,
     used_weight: AtomicU32,
 }
 
@@ -49,8 +72,8 @@ impl BinanceRest {
         clock: Arc<dyn Clock>,
         timeout: Duration,
     ) -> Result<Self, ExchangeError> {
-        let http = HttpClient::new(rest_url, timeout, explain)?;
-        Ok(Self { http, clock, used_weight: AtomicU32::new(0) })
+        let rest = RestClient::new(&API, rest_url, clock, timeout)?;
+        Ok(Self { rest, used_weight: AtomicU32::new(0) })
     }
 
     /// Returns the request weight of the running minute as the last answer told it; the exchange
@@ -88,7 +111,7 @@ impl BinanceRest {
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, ExchangeError> {
-        let (headers, body) = self.http.get(path, query).await?;
+        let (headers, body) = self.rest.http().get(path, query).await?;
         let weight = headers.get(WEIGHT_HEADER).and_then(|value| value.to_str().ok());
         if let Some(weight) = weight.and_then(|text| text.parse().ok()) {
             self.used_weight.store(weight, Ordering::Relaxed);
@@ -106,57 +129,7 @@ impl CandleSource for BinanceRest {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Candle>, ExchangeError> {
-        let symbol = checked_symbol(symbol)?;
-        let name = interval_name(interval)
-            .ok_or_else(|| refuse("interval", &interval, "a Binance interval of 1s..1d"))?;
-        let Some(range) = existing(interval, from_ms, to_ms, self.clock.now_ms())? else {
-            return Ok(Vec::new());
-        };
-        let Range { mut from_ms, to_ms } = range;
-        let mut candles: Vec<Candle> = Vec::new();
-        loop {
-            // Both ends are included; the row at `to_ms` is asked for only because a later row is
-            // the proof that the one before it has closed.
-            let (start, end) = (from_ms.to_string(), to_ms.to_string());
-            let query = [
-                ("symbol", &*symbol),
-                ("interval", name),
-                ("startTime", &*start),
-                ("endTime", &*end),
-                ("limit", "1000"),
-            ];
-            let body = self.get(KLINES, &query).await?;
-            let page =
-                decode_klines(&body, interval).map_err(|error| unreadable(KLINES, &error))?;
-            check_page(&page, from_ms, to_ms)?;
-            let is_last = page.len() < PAGE;
-            from_ms = page.last().map_or(to_ms, |last| last.close_time_ms(interval));
-            candles.extend(page);
-            if is_last || from_ms > to_ms {
-                break;
-            }
-        }
-        keep_closed(&mut candles, interval, to_ms, self.clock.now_ms());
-        Ok(candles)
-    }
-}
-
-fn checked_symbol(symbol: &str) -> Result<String, ExchangeError> {
-    check_symbol(symbol, "", "1 to 32 letters and digits")
-}
-
-/// A page must lie inside of what was asked and hold no more than was asked.
-fn check_page(page: &[Candle], from_ms: i64, to_ms: i64) -> Result<(), ExchangeError> {
-    let decode = |reason: String| ExchangeError::Decode { path: KLINES.to_owned(), reason };
-    if page.len() > PAGE {
-        return Err(decode(format!("{} rows, asked for {PAGE}", page.len())));
-    }
-    match (page.first(), page.last()) {
-        (Some(first), Some(last)) if first.open_time_ms < from_ms || last.open_time_ms > to_ms => {
-            let (first, last) = (first.open_time_ms, last.open_time_ms);
-            Err(decode(format!("rows {first}..={last} ms, asked for {from_ms}..={to_ms} ms")))
-        }
-        _ => Ok(()),
+        self.rest.candles(symbol, interval, from_ms, to_ms).await
     }
 }
 
@@ -167,7 +140,7 @@ fn check_page(page: &[Candle], from_ms: i64, to_ms: i64) -> Result<(), ExchangeE
 pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<Candle>, DecodeError> {
     let rows: Vec<Vec<Value>> =
         serde_json::from_slice(body).map_err(|error| shape("klines", &error))?;
-    let mut candles: Vec<Candle> = Vec::with_capacity(rows.len().min(PAGE));
+    let mut candles: Vec<Candle> = Vec::with_capacity(rows.len());
     for row in &rows {
         let candle = decode_row(row, interval)?;
         if candles.last().is_some_and(|last| last.open_time_ms >= candle.open_time_ms) {
@@ -180,26 +153,19 @@ pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<Candle>, Dec
 }
 
 /// `[open ms, o, h, l, c, volume, close ms, quote volume, trades, ...]`
-fn decode_row(row: &[Value], interval: Interval) -> Result<Candle, DecodeError> {
-    let lacks = |field: &'static str| DecodeError::Shape {
-        what: "klines",
-        reason: format!("row without a readable {field}"),
-    };
-    let text =
-        |index: usize, field| row.get(index).and_then(Value::as_str).ok_or_else(|| lacks(field));
-    let number =
-        |index: usize, field| row.get(index).and_then(Value::as_i64).ok_or_else(|| lacks(field));
+fn decode_row(fields: &[Value], interval: Interval) -> Result<Candle, DecodeError> {
+    let row = Row { what: "klines", fields };
     let candle = Candle {
-        open_time_ms: time_ms("open time", number(0, "open time")?)?,
-        open: positive("open", text(1, "open")?)?,
-        high: positive("high", text(2, "high")?)?,
-        low: positive("low", text(3, "low")?)?,
-        close: positive("close", text(4, "close")?)?,
-        volume: amount("volume", text(5, "volume")?)?,
-        trade_count: Some(row.get(8).and_then(Value::as_u64).ok_or_else(|| lacks("trade count"))?),
+        open_time_ms: time_ms("open time", row.integer(0, "open time")?)?,
+        open: positive("open", row.text(1, "open")?)?,
+        high: positive("high", row.text(2, "high")?)?,
+        low: positive("low", row.text(3, "low")?)?,
+        close: positive("close", row.text(4, "close")?)?,
+        volume: amount("volume", row.text(5, "volume")?)?,
+        trade_count: Some(row.count(8, "trade count")?),
     };
     candle.validate(interval)?;
-    let last_ms = number(6, "close time")?;
+    let last_ms = row.integer(6, "close time")?;
     if last_ms != candle.close_time_ms(interval) - 1 {
         let rule = "the last millisecond of the interval";
         return Err(DecodeError::Value { field: "close time", value: last_ms.to_string(), rule });

@@ -15,7 +15,7 @@ use forecastd_core::{Clock, Interval};
 
 pub use self::rest::BybitRest;
 use self::subscription::Subscription;
-use crate::config::{FeedConfig, check_symbol};
+use crate::config::{FINAL_GRACE, FeedConfig, check_symbol};
 use crate::error::ExchangeError;
 use crate::exchange::{Adapter, Parts};
 use crate::intervals;
@@ -43,6 +43,7 @@ pub(crate) const ADAPTER: Adapter = Adapter {
     symbol: "BTCUSDT",
     // Forming candles come at least once a minute.
     idle_timeout: Duration::from_mins(2),
+    final_grace: FINAL_GRACE,
     intervals: &INTERVALS,
     open,
 };
@@ -51,7 +52,8 @@ fn open(config: &FeedConfig, clock: Arc<dyn Clock>) -> Result<Parts, ExchangeErr
     intervals::check(config, &INTERVALS, INTERVAL_RULE)?;
     checked_symbol(&config.symbol)?;
     let rest = BybitRest::new(&config.rest_url, clock, config.request_timeout)?;
-    Ok(Parts { protocol: Box::new(Subscription::new(config)), source: Arc::new(rest) })
+    let protocol = Box::new(Subscription::new(config));
+    Ok(Parts { protocol, source: Arc::new(rest), bars: None })
 }
 
 fn checked_symbol(symbol: &str) -> Result<String, ExchangeError> {

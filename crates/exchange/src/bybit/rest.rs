@@ -14,19 +14,19 @@ use serde_json::Value;
 use super::message::checked_trade;
 use super::{INTERVAL_RULE, INTERVALS, checked_symbol};
 use crate::error::ExchangeError;
-use crate::http::{DEFAULT_RATE_WAIT, Explanation, HttpClient, Meaning};
-use crate::intervals;
+use crate::http::{DEFAULT_RATE_WAIT, Explanation, Manners, Meaning};
 use crate::message::{
     CandleUpdate, DecodeError, amount, positive, shape, symbol as readable_symbol, time_ms,
 };
-use crate::paging::{check_page, existing, pages, unreadable};
+use crate::paging::{Closing, unreadable};
+use crate::rest::{CandleApi, Request, RestClient};
+use crate::rows::Row;
 use crate::source::CandleSource;
 
 const KLINES: &str = "/v5/market/kline";
 const TRADES: &str = "/v5/market/recent-trade";
-/// Greatest number of rows in one answer.
-const PAGE: usize = 1000;
-/// Intervals of one page: both ends of the asked range are included.
+/// Intervals of one page: an answer holds at most 1000 rows, and both ends of what is asked for are
+/// included.
 const PAGE_INTERVALS: i64 = 999;
 /// How long an address stays refused after 600 requests in 5 s.
 const IP_BAN: Duration = Duration::from_mins(10);
@@ -39,11 +39,38 @@ const TOO_MANY_OF_ADDRESS: i64 = 10_018;
 /// The address or its country is refused.
 const BLOCKED: [i64; 3] = [10_009, 10_010, 10_024];
 
+/// The exchange allows 600 requests in 5 s.
+const GAP: Duration = Duration::from_millis(10);
+
+const MANNERS: Manners = Manners { explain, refuses_with_200: true, gap: GAP };
+const API: CandleApi = CandleApi {
+    intervals: &INTERVALS,
+    interval_rule: INTERVAL_RULE,
+    symbol: checked_symbol,
+    page_intervals: PAGE_INTERVALS,
+    is_loose: false,
+    newest: None,
+    // The answer says by its own clock what has closed.
+    closing: Closing::Marked,
+    request: |symbol, name, page| Request {
+        path: KLINES.to_owned(),
+        query: vec![
+            ("category", "spot".to_owned()),
+            ("symbol", symbol.to_owned()),
+            ("interval", name.to_owned()),
+            ("start", page.from_ms.to_string()),
+            ("end", page.to_ms.to_string()),
+            ("limit", "1000".to_owned()),
+        ],
+    },
+    read: |body, _, interval| decode_klines(body, interval),
+    manners: &MANNERS,
+};
+
 /// A client of Bybit's public REST interface.
 #[derive(Debug)]
 pub struct BybitRest {
-    http: HttpClient,
-    clock: Arc<dyn Clock>,
+    rest: RestClient,
 }
 
 impl BybitRest {
@@ -58,7 +85,7 @@ impl BybitRest {
         clock: Arc<dyn Clock>,
         timeout: Duration,
     ) -> Result<Self, ExchangeError> {
-        Ok(Self { http: HttpClient::new(rest_url, timeout, explain)?, clock })
+        Ok(Self { rest: RestClient::new(&API, rest_url, clock, timeout)? })
     }
 
     /// Returns the newest `limit` (at most 60) trades, oldest first.
@@ -69,16 +96,8 @@ impl BybitRest {
         let symbol = checked_symbol(symbol)?;
         let limit = limit.clamp(1, 60).to_string();
         let query = [("category", "spot"), ("symbol", &*symbol), ("limit", &*limit)];
-        let body = self.get(TRADES, &query).await?;
+        let (_, body) = self.rest.http().get(TRADES, &query).await?;
         decode_trades(&body).map_err(|error| unreadable(TRADES, &error))
-    }
-
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, ExchangeError> {
-        let (headers, body) = self.http.get(path, query).await?;
-        match explain(&body) {
-            None => Ok(body),
-            refusal => Err(self.http.refused(200, &headers, refusal, &body)),
-        }
     }
 }
 
@@ -91,34 +110,7 @@ impl CandleSource for BybitRest {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Candle>, ExchangeError> {
-        let symbol = checked_symbol(symbol)?;
-        let name = intervals::named(&INTERVALS, interval, INTERVAL_RULE)?;
-        let Some(range) = existing(interval, from_ms, to_ms, self.clock.now_ms())? else {
-            return Ok(Vec::new());
-        };
-        let mut candles: Vec<Candle> = Vec::new();
-        for page in pages(range, interval, PAGE_INTERVALS) {
-            let (start, end) = (page.from_ms.to_string(), page.to_ms.to_string());
-            let query = [
-                ("category", "spot"),
-                ("symbol", &*symbol),
-                ("interval", name),
-                ("start", &*start),
-                ("end", &*end),
-                ("limit", "1000"),
-            ];
-            let body = self.get(KLINES, &query).await?;
-            let rows =
-                decode_klines(&body, interval).map_err(|error| unreadable(KLINES, &error))?;
-            check_page(KLINES, rows.iter().map(|row| &row.candle), page, PAGE)?;
-            // The answer says by its own clock what has closed. The row at the end of the page comes
-            // again with the next one.
-            let is_closed = |row: &CandleUpdate| {
-                row.is_final == Some(true) && row.candle.open_time_ms < page.to_ms
-            };
-            candles.extend(rows.into_iter().filter(is_closed).map(|row| row.candle));
-        }
-        Ok(candles)
+        self.rest.candles(symbol, interval, from_ms, to_ms).await
     }
 }
 
@@ -150,7 +142,7 @@ pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<CandleUpdate
         return Ok(Vec::new());
     };
     let symbol = readable_symbol("symbol", &symbol.unwrap_or_default())?;
-    let mut updates: Vec<CandleUpdate> = Vec::with_capacity(rows.len().min(PAGE));
+    let mut updates: Vec<CandleUpdate> = Vec::with_capacity(rows.len());
     for row in rows.iter().rev() {
         let candle = decode_row(row, interval)?;
         if updates.last().is_some_and(|last| last.candle.open_time_ms >= candle.open_time_ms) {
@@ -164,20 +156,15 @@ pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<CandleUpdate
 }
 
 /// `[start ms, open, high, low, close, volume, turnover]`, all texts.
-fn decode_row(row: &[Value], interval: Interval) -> Result<Candle, DecodeError> {
-    let text = |index: usize, field: &'static str| {
-        row.get(index).and_then(Value::as_str).ok_or_else(|| DecodeError::Shape {
-            what: "kline",
-            reason: format!("row without a readable {field}"),
-        })
-    };
+fn decode_row(fields: &[Value], interval: Interval) -> Result<Candle, DecodeError> {
+    let row = Row { what: "kline", fields };
     let candle = Candle {
-        open_time_ms: milliseconds("start", text(0, "start")?)?,
-        open: positive("open", text(1, "open")?)?,
-        high: positive("high", text(2, "high")?)?,
-        low: positive("low", text(3, "low")?)?,
-        close: positive("close", text(4, "close")?)?,
-        volume: amount("volume", text(5, "volume")?)?,
+        open_time_ms: milliseconds("start", row.text(0, "start")?)?,
+        open: positive("open", row.text(1, "open")?)?,
+        high: positive("high", row.text(2, "high")?)?,
+        low: positive("low", row.text(3, "low")?)?,
+        close: positive("close", row.text(4, "close")?)?,
+        volume: amount("volume", row.text(5, "volume")?)?,
         trade_count: None,
     };
     candle.validate(interval)?;

@@ -19,7 +19,7 @@ use forecastd_core::{Clock, Interval};
 
 pub use self::rest::KrakenRest;
 use self::subscription::Subscription;
-use crate::config::{FeedConfig, check_symbol, refuse};
+use crate::config::{FINAL_GRACE, FeedConfig, check_symbol, refuse};
 use crate::error::ExchangeError;
 use crate::exchange::{Adapter, Parts};
 use crate::intervals;
@@ -43,6 +43,7 @@ pub(crate) const ADAPTER: Adapter = Adapter {
     symbol: "BTC/USD",
     // Sends only when something is traded.
     idle_timeout: Duration::from_mins(5),
+    final_grace: FINAL_GRACE,
     intervals: &INTERVALS,
     open,
 };
@@ -51,7 +52,8 @@ fn open(config: &FeedConfig, clock: Arc<dyn Clock>) -> Result<Parts, ExchangeErr
     intervals::check(config, &INTERVALS, INTERVAL_RULE)?;
     rest_pair(&config.symbol)?;
     let rest = KrakenRest::new(&config.rest_url, clock, config.request_timeout)?;
-    Ok(Parts { protocol: Box::new(Subscription::new(config)), source: Arc::new(rest) })
+    let protocol = Box::new(Subscription::new(config));
+    Ok(Parts { protocol, source: Arc::new(rest), bars: None })
 }
 
 /// Returns the name of a market in REST requests: no separator, and the old names of two coins.

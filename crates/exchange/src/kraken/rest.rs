@@ -14,19 +14,21 @@ use serde_json::Value;
 use super::message::side;
 use super::{INTERVAL_RULE, INTERVALS, rest_pair};
 use crate::error::ExchangeError;
-use crate::http::{DEFAULT_RATE_WAIT, Explanation, HttpClient, Meaning};
-use crate::intervals;
+use crate::http::{DEFAULT_RATE_WAIT, Explanation, Manners, Meaning};
 use crate::message::{
     CandleUpdate, DecodeError, amount, positive, seconds_ms, shape, shorten,
     symbol as readable_symbol, time_ms,
 };
-use crate::paging::{existing, rising, unreadable};
+use crate::paging::{Closing, rising};
+use crate::rest::{CandleApi, Request, RestClient};
+use crate::rows::Row;
 use crate::source::CandleSource;
 
 const OHLC: &str = "/0/public/OHLC";
-/// Closed candles in one answer, and the running one.
+/// Closed candles in one answer; the running one comes on top.
 const PAGE: usize = 720;
-const MAX_ROWS: usize = PAGE + 1;
+/// One answer is all that there is, so that a range is never cut into pages.
+const PAGE_INTERVALS: i64 = 100_000;
 /// How far back a feed asks: a little less, for candles that close while it asks.
 const REACH: u32 = 700;
 /// The exchange allows about one request a second.
@@ -34,11 +36,27 @@ const GAP: Duration = Duration::from_secs(1);
 /// How long the exchange locks out who went on too fast.
 const LOCKOUT: Duration = Duration::from_mins(15);
 
+const MANNERS: Manners = Manners { explain, refuses_with_200: true, gap: GAP };
+const API: CandleApi = CandleApi {
+    intervals: &INTERVALS,
+    interval_rule: INTERVAL_RULE,
+    symbol: rest_pair,
+    page_intervals: PAGE_INTERVALS,
+    is_loose: true,
+    newest: Some(PAGE),
+    closing: Closing::Marked,
+    request: |pair, minutes, _| Request {
+        path: OHLC.to_owned(),
+        query: vec![("pair", pair.to_owned()), ("interval", minutes.to_owned())],
+    },
+    read: decode_ohlc,
+    manners: &MANNERS,
+};
+
 /// A client of Kraken's public REST interface.
 #[derive(Debug)]
 pub struct KrakenRest {
-    http: HttpClient,
-    clock: Arc<dyn Clock>,
+    rest: RestClient,
 }
 
 impl KrakenRest {
@@ -53,7 +71,7 @@ impl KrakenRest {
         clock: Arc<dyn Clock>,
         timeout: Duration,
     ) -> Result<Self, ExchangeError> {
-        Ok(Self { http: HttpClient::new(rest_url, timeout, explain)?.with_gap(GAP), clock })
+        Ok(Self { rest: RestClient::new(&API, rest_url, clock, timeout)? })
     }
 }
 
@@ -66,34 +84,7 @@ impl CandleSource for KrakenRest {
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Candle>, ExchangeError> {
-        let pair = rest_pair(symbol)?;
-        let minutes = intervals::named(&INTERVALS, interval, INTERVAL_RULE)?;
-        let Some(range) = existing(interval, from_ms, to_ms, self.clock.now_ms())? else {
-            return Ok(Vec::new());
-        };
-        let (headers, body) =
-            self.http.get(OHLC, &[("pair", &pair), ("interval", minutes)]).await?;
-        if let Some(refusal) = explain(&body) {
-            return Err(self.http.refused(200, &headers, Some(refusal), &body));
-        }
-        let rows = decode_ohlc(&body, &pair, interval).map_err(|error| unreadable(OHLC, &error))?;
-        if rows.len() > MAX_ROWS {
-            let reason = format!("{} rows, at most {MAX_ROWS} are documented", rows.len());
-            return Err(ExchangeError::Decode { path: OHLC.to_owned(), reason });
-        }
-        // A full answer says nothing about what was before it: such candles exist and are gone.
-        if let Some(first) = rows.first()
-            && rows.len() >= PAGE
-            && range.from_ms < first.candle.open_time_ms
-        {
-            let oldest_ms = first.candle.open_time_ms;
-            return Err(ExchangeError::TooOld { from_ms: range.from_ms, oldest_ms });
-        }
-        let is_asked = |row: &CandleUpdate| {
-            row.is_final == Some(true)
-                && (range.from_ms..range.to_ms).contains(&row.candle.open_time_ms)
-        };
-        Ok(rows.into_iter().filter(is_asked).map(|row| row.candle).collect())
+        self.rest.candles(symbol, interval, from_ms, to_ms).await
     }
 
     fn reach(&self) -> Option<u32> {
@@ -142,25 +133,17 @@ pub fn decode_ohlc(
     Ok(rising(candles?)?.into_iter().map(update).collect())
 }
 
-fn lacks(field: &'static str) -> DecodeError {
-    DecodeError::Shape { what: "row", reason: format!("without a readable {field}") }
-}
-
-fn text<'a>(row: &'a [Value], index: usize, field: &'static str) -> Result<&'a str, DecodeError> {
-    row.get(index).and_then(Value::as_str).ok_or_else(|| lacks(field))
-}
-
 /// `[seconds, open, high, low, close, average, volume, count]`: numbers at both ends, else texts.
-fn decode_row(row: &[Value], interval: Interval) -> Result<Candle, DecodeError> {
-    let seconds = row.first().and_then(Value::as_i64).ok_or_else(|| lacks("time"))?;
+fn decode_row(fields: &[Value], interval: Interval) -> Result<Candle, DecodeError> {
+    let row = Row { what: "OHLC", fields };
     let candle = Candle {
-        open_time_ms: time_ms("time", seconds.saturating_mul(1000))?,
-        open: positive("open", text(row, 1, "open")?)?,
-        high: positive("high", text(row, 2, "high")?)?,
-        low: positive("low", text(row, 3, "low")?)?,
-        close: positive("close", text(row, 4, "close")?)?,
-        volume: amount("volume", text(row, 6, "volume")?)?,
-        trade_count: Some(row.get(7).and_then(Value::as_u64).ok_or_else(|| lacks("count"))?),
+        open_time_ms: time_ms("time", row.integer(0, "time")?.saturating_mul(1000))?,
+        open: positive("open", row.text(1, "open")?)?,
+        high: positive("high", row.text(2, "high")?)?,
+        low: positive("low", row.text(3, "low")?)?,
+        close: positive("close", row.text(4, "close")?)?,
+        volume: amount("volume", row.text(6, "volume")?)?,
+        trade_count: Some(row.count(7, "count")?),
     };
     candle.validate(interval)?;
     Ok(candle)
@@ -173,16 +156,15 @@ fn decode_row(row: &[Value], interval: Interval) -> Result<Candle, DecodeError> 
 pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
     let (rows, _) = rows_of(body, "Trades")?;
     let mut trades = Vec::with_capacity(rows.len());
-    for row in &rows {
-        // The number is written out again instead of multiplied: a product could round up.
-        let at = row.get(2).filter(|at| at.is_number()).ok_or_else(|| lacks("time"))?;
-        let id = row.get(6).and_then(Value::as_u64).ok_or_else(|| lacks("trade id"))?;
+    for fields in &rows {
+        let row = Row { what: "Trades", fields };
         trades.push(Trade {
-            time_ms: seconds_ms("time", &at.to_string())?,
-            price: positive("price", text(row, 0, "price")?)?,
-            size: positive("volume", text(row, 1, "volume")?)?,
-            trade_id: Some(id.to_string()),
-            side: side(text(row, 3, "side")?)?,
+            // The digits are read instead of the number multiplied: a product could round up.
+            time_ms: seconds_ms("time", &row.digits(2, "time")?)?,
+            price: positive("price", row.text(0, "price")?)?,
+            size: positive("volume", row.text(1, "volume")?)?,
+            trade_id: Some(row.count(6, "trade id")?.to_string()),
+            side: side(row.text(3, "side")?)?,
         });
     }
     Ok(trades)

@@ -3,7 +3,7 @@
 use tokio::io::{DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::SocketEvent::{Data, Lost, Subscribed, Unreadable};
+use super::SocketEvent::{Data, Subscribed, Unreadable};
 use super::*;
 use crate::Exchange;
 
@@ -182,19 +182,29 @@ async fn a_state_other_than_online_is_remembered_until_it_is_online_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_jump_in_the_numbering_and_a_bad_message_are_told() {
+async fn a_bad_message_costs_only_itself() {
     let end = outcome(every(20), |mut socket| async move {
-        let texts = ["ack 0", "ack 1", "data 0", "data 1", "data 3", "bad message", "data 4"];
-        send(&mut socket, &texts).await;
+        send(&mut socket, &["ack 0", "ack 1", "data 0", "bad message", "data 1"]).await;
         socket
     })
     .await;
     assert!(
-        matches!(
-            end.told[..],
-            [Subscribed, Data(_), Data(_), Lost, Data(_), Unreadable(DropClass::Invalid), Data(_)]
-        ),
+        matches!(end.told[..], [Subscribed, Data(_), Unreadable(DropClass::Invalid), Data(_)]),
         "{:?}",
         end.told
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_in_the_numbering_ends_the_connection() {
+    for texts in [["data 0", "data 1", "data 3"], ["data 5", "data 6", "data 6"]] {
+        let end = outcome(every(20), move |mut socket| async move {
+            send(&mut socket, &["ack 0", "ack 1"]).await;
+            send(&mut socket, &texts).await;
+            socket
+        })
+        .await;
+        assert!(end.reason.contains("messages lost"), "{}", end.reason);
+        assert!(matches!(end.told[..], [Subscribed, Data(_), Data(_)]), "{:?}", end.told);
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forecastd_core::{Candle, Interval, ManualClock};
-use forecastd_exchange::{BybitRest, CandleSource, DropClass, Exchange, ExchangeError};
+use forecastd_exchange::{BybitRest, CandleSource, DropClass, Exchange, ExchangeError, FeedEvent};
 
 use crate::feed::RunningFeed;
 use crate::http::{HttpServer, http, ok, parameter};
@@ -229,8 +229,9 @@ async fn a_feed_tells_marked_finals_and_fills_an_outage() {
     let mut peer = stream.accept().await;
     peer.read().await;
     peer.send(ACK).await;
-    feed.subscribed().await;
-    assert_eq!(indexes(&feed.backfill().await), [start / STEP + 1, start / STEP + 2]);
+    let (filled, link) = feed.backfill_among(2).await;
+    assert_eq!(link, [FeedEvent::Connected, FeedEvent::Subscribed]);
+    assert_eq!(indexes(&filled), [start / STEP + 1, start / STEP + 2]);
     feed.stop().await;
 }
 

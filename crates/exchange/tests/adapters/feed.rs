@@ -66,6 +66,15 @@ impl RunningFeed {
         assert_eq!(self.next().await, FeedEvent::Subscribed);
     }
 
+    /// Waits for the next step of the connection, which must be the next event.
+    pub(crate) async fn next_link(&mut self) -> &'static str {
+        match self.next().await {
+            FeedEvent::Connected => "connected",
+            FeedEvent::Subscribed => "subscribed",
+            event => panic!("{event:?}"),
+        }
+    }
+
     pub(crate) async fn forming(&mut self) -> Candle {
         let event = self.next().await;
         let FeedEvent::Candle { candle, is_final: false } = event else { panic!("{event:?}") };
@@ -88,6 +97,21 @@ impl RunningFeed {
         let event = self.next().await;
         let FeedEvent::Backfill { candles, .. } = event else { panic!("{event:?}") };
         candles
+    }
+
+    /// Waits for one backfill and `count` other events, among which it may come anywhere: the clock
+    /// alone is reason enough to ask. Returns the candles and the other events.
+    pub(crate) async fn backfill_among(&mut self, count: usize) -> (Vec<Candle>, Vec<FeedEvent>) {
+        let (mut filled, mut others) = (None, Vec::new());
+        while filled.is_none() || others.len() < count {
+            match self.next().await {
+                FeedEvent::Backfill { candles, .. } => {
+                    assert_eq!(filled.replace(candles), None, "two backfills");
+                }
+                event => others.push(event),
+            }
+        }
+        (filled.unwrap_or_default(), others)
     }
 
     pub(crate) async fn dropped(&mut self) -> (DropClass, u64) {

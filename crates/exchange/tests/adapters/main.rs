@@ -12,6 +12,8 @@
 
 mod binance;
 mod bybit;
+mod coinbase;
+mod coinbase_advanced;
 mod coinmetrics;
 mod feed;
 mod http;

@@ -1,32 +1,20 @@
-//! Closed candles, the memory of the feeds.
+//! Closed candles, as models and scores see them.
 
+use forecastd_core::bars::BarState;
 use forecastd_core::{Candle, StreamId};
 use serde::{Deserialize, Serialize};
 
 use super::next_stream;
 use crate::record::{Dated, Db, InvalidRecord, Record, check_finite, check_text};
 
-/// How a candle came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CandleState {
-    /// All its trades, or the exchange's closed candle, were received live.
-    Complete,
-    /// Fetched afterwards by REST.
-    Backfilled,
-    /// Built from less than all of its trades.
-    Partial,
-    /// No source has it; filled flat from the past.
-    Void,
-}
-
-/// A closed candle. Key: stream, open time.
+/// A closed candle, merged from the bars of the stream's feeds. Key: stream, open time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CandleRecord {
     /// The values.
     pub candle: Candle,
-    /// How it came to be.
-    pub state: CandleState,
-    /// The exchange, for example `binance`.
+    /// How much of its interval is known. A void one is filled flat from the past.
+    pub state: BarState,
+    /// The feeds that it was merged from, for example `binance,kraken`; empty for a void one.
     pub source: String,
 }
 

@@ -7,6 +7,8 @@
 //! | 3 | [`AnswerRecord`] | hot | stream, slot, miner |
 //! | 4 | [`FrozenRecord`] | hot | validator, request id |
 //! | 5 | [`ForecastRecord`] | hot | stream, start |
+//! | 6 | [`BarRecord`] | hot | stream, open time, feed |
+//! | 7 | [`SettlementRecord`] | hot | stream |
 //! | 8 | [`ObservationRecord`] | hot | series, own time, time known |
 //! | 16 | [`ResultRecord`] | cold | stream, slot |
 //! | 17 | [`ScoredAnswerRecord`] | cold | stream, slot, miner |
@@ -14,9 +16,11 @@
 //! | 19 | [`EmaHistoryRecord`] | cold | stream, slot |
 //! | 20 | [`WeightsRecord`] | cold | time of the attempt |
 //! | 21 | [`ScheduleRecord`] | cold | stream |
+//! | 22 | [`StreamRecord`] | cold | stream |
 //!
 //! Numbers of kinds are never reused. All times are ms since the Unix epoch, UTC, market time.
 
+mod bar;
 mod candle;
 mod miner;
 mod observation;
@@ -27,7 +31,8 @@ mod weights;
 
 use forecastd_core::StreamId;
 
-pub use candle::{CandleRecord, CandleState};
+pub use bar::{BarRecord, SettlementRecord};
+pub use candle::CandleRecord;
 pub use miner::{ForecastRecord, FrozenRecord};
 pub use observation::ObservationRecord;
 pub use result::{
@@ -35,7 +40,7 @@ pub use result::{
     ScoredAnswerRecord,
 };
 pub use round::{AnswerRecord, AskedMiner, RoundRecord};
-pub use stream::StreamRecord;
+pub use stream::{Market, StreamRecord};
 pub use weights::{WeightsOutcome, WeightsRecord};
 
 use crate::codec;
@@ -63,12 +68,14 @@ fn check<R: Record>(row_key: &[u8], value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All kinds, in the order of their numbers.
-pub(crate) const KINDS: [KindInfo; 13] = [
+pub(crate) const KINDS: [KindInfo; 15] = [
     info::<CandleRecord>(),
     info::<RoundRecord>(),
     info::<AnswerRecord>(),
     info::<FrozenRecord>(),
     info::<ForecastRecord>(),
+    info::<BarRecord>(),
+    info::<SettlementRecord>(),
     info::<ObservationRecord>(),
     info::<ResultRecord>(),
     info::<ScoredAnswerRecord>(),

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use forecastd_core::bars::BarState;
 use forecastd_core::{Candle, Hotkey, NetUid, Role, RoundState, StreamId, Uid};
 use forecastd_store::*;
 
@@ -52,7 +53,7 @@ pub(crate) fn candle(open_time_ms: i64) -> CandleRecord {
             volume: 0.3,
             trade_count: Some(12),
         },
-        state: CandleState::Complete,
+        state: BarState::Complete,
         source: "binance".to_owned(),
     }
 }

@@ -1,0 +1,429 @@
+//! The bars of one stream on disk: those of each feed, and the candles merged from them.
+//!
+//! A feed's bar is stored as it came; what is merged from the bars may be merged anew when a late
+//! one arrives, until a score was computed from it. All that reads bars and writes candles does so
+//! under the stream's lock, so an older merge never replaces a newer one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forecastd_core::bars::{Bar, BarState, LeftOut, Merged, SourceId, merge_step};
+use forecastd_core::realised::{Realised, realised_closes};
+use forecastd_core::{Candle, StreamId};
+use forecastd_exchange::{CandleSource, ExchangeError};
+use forecastd_store::{BarRecord, Batch, CandleRecord, SettlementRecord};
+use futures_util::future::join_all;
+use tracing::{debug, warn};
+
+use crate::error::{ActorError, StepContext};
+use crate::node::Node;
+use crate::settings::{FeedSettings, StreamSettings};
+
+/// Rows written in one batch.
+const WRITE_CHUNK: usize = 500;
+/// An interval that an exchange does not have this long after its end does not exist there.
+const ABSENT_AFTER: Duration = Duration::from_mins(15);
+/// Intervals of one feed that are remembered as not existing.
+const MAX_ABSENT: usize = 20_000;
+/// Without a quorum a candle waits so many times longer.
+const BELOW_QUORUM_WAITS: u32 = 5;
+/// Least wait for late exchanges, real time: however fast the market's clock runs, answers take
+/// their time.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+
+/// Intervals that an exchange was asked for and does not have, by feed.
+pub(super) type Absent = BTreeMap<String, BTreeSet<i64>>;
+
+/// One stream's bars and candles.
+#[derive(Debug, Clone)]
+pub(super) struct Shelf {
+    pub(super) node: Node,
+    pub(super) settings: StreamSettings,
+}
+
+/// A merged candle as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct Joined {
+    pub(super) candle: Candle,
+    pub(super) state: BarState,
+    /// Feeds that were left out of it although they have it.
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// What became of some intervals.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// Merged and stored, oldest first.
+    pub(super) joined: Vec<Joined>,
+    /// Waiting for late exchanges, with the market time at which they are merged without them.
+    pub(super) waiting: Vec<(i64, i64)>,
+}
+
+/// What the exchanges gave for the missing bars.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// Intervals that were asked for and do not exist.
+    pub(super) absent: Absent,
+    /// The feeds that did not answer, with the error.
+    pub(super) failed: Vec<(String, ExchangeError)>,
+}
+
+impl Shelf {
+    fn stream(&self) -> &StreamId {
+        &self.settings.spec.id
+    }
+
+    fn step_ms(&self) -> i64 {
+        self.settings.spec.interval.as_ms()
+    }
+
+    /// Stores bars of a feed and returns the open times of those that say something new.
+    ///
+    /// A wrong bar is left out: its feed waits for an answer, and refusing would stop all after it.
+    pub(super) async fn put(&self, feed: &str, bars: &[Bar]) -> Result<Vec<i64>, ActorError> {
+        let mut new = Vec::new();
+        for bar in bars {
+            if let Err(error) = bar.candle.validate(self.settings.spec.interval) {
+                warn!(actor = "candles", feed, %error, "wrong candle left out");
+                continue;
+            }
+            let key = (self.stream().clone(), bar.candle.open_time_ms, feed.to_owned());
+            let there = self.node.store.get::<BarRecord>(&key).step("looking a bar up")?;
+            if there.is_none_or(|there| is_better(&there.bar, bar)) {
+                new.push(*bar);
+            }
+        }
+        for chunk in new.chunks(WRITE_CHUNK) {
+            let mut batch = Batch::new();
+            for bar in chunk {
+                let key = (self.stream().clone(), bar.candle.open_time_ms, feed.to_owned());
+                batch = batch.put(&key, &BarRecord { bar: *bar }).step("encoding a bar")?;
+            }
+            self.node.store.write(batch).await.step("storing bars")?;
+        }
+        Ok(new.iter().map(|bar| bar.candle.open_time_ms).collect())
+    }
+
+    /// Returns the bars of `[from_ms, to_ms)` by interval, each with the feed's place in the
+    /// settings. Bars of feeds that are not configured any more are passed over.
+    fn read(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<BTreeMap<i64, Vec<(usize, Bar)>>, ActorError> {
+        let mut steps: BTreeMap<i64, Vec<(usize, Bar)>> = BTreeMap::new();
+        let least = |at_ms| (self.stream().clone(), at_ms, "\u{1}".to_owned());
+        for row in self.node.store.scan::<BarRecord>(least(from_ms)..least(to_ms)) {
+            let ((_, at_ms, name), record) = row.step("reading bars")?;
+            let place = self.settings.feeds.iter().position(|feed| feed.name == name);
+            if let Some(place) = place {
+                steps.entry(at_ms).or_default().push((place, record.bar));
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Returns the stored candles of `[from_ms, to_ms)`.
+    pub(super) fn candles(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<BTreeMap<i64, CandleRecord>, ActorError> {
+        let range = (self.stream().clone(), from_ms)..(self.stream().clone(), to_ms);
+        let rows = self.node.store.scan::<CandleRecord>(range);
+        rows.map(|row| row.map(|((_, at_ms), record)| (at_ms, record)).step("reading candles"))
+            .collect()
+    }
+
+    /// Returns the first open time whose candle may still change.
+    pub(super) fn settled_to(&self) -> Result<i64, ActorError> {
+        let record = self.node.store.get::<SettlementRecord>(self.stream());
+        Ok(record.step("reading the settlement")?.map_or(i64::MIN, |record| record.to_ms))
+    }
+
+    /// Asks each exchange for the bars of `[from_ms, to_ms)` that are missing or not whole, stores
+    /// them, and tells what could not be had. `absent` is not asked for again.
+    pub(super) async fn fetch_missing(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        absent: &Absent,
+    ) -> Result<Fetched, ActorError> {
+        let from_ms = from_ms.max(self.settled_to()?);
+        let steps = self.read(from_ms, to_ms)?;
+        let nothing = BTreeSet::new();
+        let questions = self.settings.feeds.iter().enumerate().filter_map(|(place, feed)| {
+            let known = absent.get(&feed.name).unwrap_or(&nothing);
+            let range = self.wanted(place, &steps, from_ms, to_ms, known)?;
+            Some(self.ask(feed, range))
+        });
+        let mut fetched = Fetched { absent: Absent::new(), failed: Vec::new() };
+        let known_from_ms = self.node.market.now_ms() - millis(ABSENT_AFTER);
+        for (feed, (from_ms, to_ms), answer) in join_all(questions).await {
+            match answer {
+                Ok(candles) => {
+                    let bars: Vec<Bar> = candles.into_iter().map(Bar::backfilled).collect();
+                    self.put(&feed.name, &bars).await?;
+                    let have: BTreeSet<i64> =
+                        bars.iter().map(|bar| bar.candle.open_time_ms).collect();
+                    let lacking = self
+                        .grid(from_ms, to_ms.min(known_from_ms))
+                        .filter(|at_ms| !have.contains(at_ms))
+                        .take(MAX_ABSENT)
+                        .collect();
+                    fetched.absent.insert(feed.name.clone(), lacking);
+                }
+                Err(error) => {
+                    debug!(actor = "candles", feed = feed.name, %error, "bars not fetched");
+                    fetched.failed.push((feed.name.clone(), error));
+                }
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// Returns the least range that holds all bars which the feed at `place` lacks.
+    fn wanted(
+        &self,
+        place: usize,
+        steps: &BTreeMap<i64, Vec<(usize, Bar)>>,
+        from_ms: i64,
+        to_ms: i64,
+        absent: &BTreeSet<i64>,
+    ) -> Option<(i64, i64)> {
+        let is_whole = |at_ms: &i64| {
+            let bars = steps.get(at_ms).map(Vec::as_slice).unwrap_or_default();
+            bars.iter().any(|(of, bar)| *of == place && bar.state.is_whole())
+        };
+        let mut lacking =
+            self.grid(from_ms, to_ms).filter(|at_ms| !is_whole(at_ms) && !absent.contains(at_ms));
+        let first_ms = lacking.next()?;
+        let last_ms = lacking.last().unwrap_or(first_ms);
+        Some((first_ms, last_ms + self.step_ms()))
+    }
+
+    async fn ask<'a>(
+        &self,
+        feed: &'a FeedSettings,
+        (from_ms, to_ms): (i64, i64),
+    ) -> (&'a FeedSettings, (i64, i64), Result<Vec<Candle>, ExchangeError>) {
+        let ask = async {
+            let node = &self.node;
+            let source: Arc<dyn CandleSource> =
+                node.sources.get(self.stream(), feed, &node.market)?;
+            let reach_ms = source
+                .reach()
+                .map_or(i64::MAX, |reach| i64::from(reach).saturating_mul(self.step_ms()));
+            let newest_ms = self.settings.spec.interval.floor(node.market.now_ms());
+            let from_ms = from_ms.max(newest_ms.saturating_sub(reach_ms));
+            if from_ms >= to_ms {
+                return Ok(Vec::new());
+            }
+            let interval = self.settings.spec.interval;
+            source.candles(&feed.config.symbol, interval, from_ms, to_ms).await
+        };
+        (feed, (from_ms, to_ms), ask.await)
+    }
+
+    /// Merges those of the intervals that need not wait and stores what came out.
+    ///
+    /// An interval waits for the feeds that are connected and have not brought it, at most until
+    /// its deadline. The caller holds the stream's lock.
+    pub(super) async fn decide(&self, open_times_ms: &[i64]) -> Result<Decided, ActorError> {
+        let settled_to = self.settled_to()?;
+        let mut decided = Decided::default();
+        let now_ms = self.node.market.now_ms();
+        let connected = self.connected();
+        let mut ready = Vec::new();
+        for at_ms in open_times_ms.iter().copied().filter(|at_ms| *at_ms >= settled_to) {
+            let bars = self.read(at_ms, at_ms + 1)?.remove(&at_ms).unwrap_or_default();
+            let is_there = |place: &usize| bars.iter().any(|(of, _)| of == place);
+            let has_quorum = bars.len() >= self.settings.merge.quorum;
+            let due_ms = self.due_ms(at_ms, has_quorum);
+            if now_ms >= due_ms || (has_quorum && connected.iter().all(is_there)) {
+                ready.push((at_ms, bars));
+            } else {
+                decided.waiting.push((at_ms, due_ms));
+            }
+        }
+        decided.joined = self.join(ready).await?;
+        Ok(decided)
+    }
+
+    /// Merges all of `[from_ms, to_ms)` as far as bars are there, and stores what changed.
+    ///
+    /// The caller holds the stream's lock.
+    pub(super) async fn join_range(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<Joined>, ActorError> {
+        let steps = self.read(from_ms.max(self.settled_to()?), to_ms)?;
+        self.join(steps.into_iter().collect()).await
+    }
+
+    async fn join(&self, steps: Vec<(i64, Vec<(usize, Bar)>)>) -> Result<Vec<Joined>, ActorError> {
+        let mut joined = Vec::with_capacity(steps.len());
+        let mut records = Vec::with_capacity(steps.len());
+        for (at_ms, bars) in &steps {
+            let merged = self.merge(*at_ms, bars)?;
+            let Some(bar) = merged.bar else { continue };
+            records.push(self.record(&merged, bar));
+            let left_out = merged.left_out;
+            joined.push(Joined { candle: bar.candle, state: bar.state, left_out });
+        }
+        self.write_candles(&records).await?;
+        Ok(joined)
+    }
+
+    fn merge(&self, at_ms: i64, bars: &[(usize, Bar)]) -> Result<Merged, ActorError> {
+        let feeds = self.settings.feeds.iter().enumerate();
+        let parts: Vec<(SourceId, Option<Bar>)> = feeds
+            .map(|(place, _)| {
+                let bar = bars.iter().find(|(of, _)| *of == place).map(|(_, bar)| *bar);
+                (source_id(place), bar)
+            })
+            .collect();
+        merge_step(at_ms, &parts, self.settings.spec.interval, &self.settings.merge)
+            .step("merging bars")
+    }
+
+    /// Returns the stored form of a merged bar.
+    fn record(&self, merged: &Merged, bar: Bar) -> CandleRecord {
+        let is_used = |place: usize| {
+            !merged.left_out.iter().any(|left_out| left_out.source == source_id(place))
+        };
+        let feeds = self.settings.feeds.iter().enumerate();
+        let used: Vec<&str> = feeds
+            .filter(|(place, _)| is_used(*place))
+            .map(|(_, feed)| feed.name.as_str())
+            .collect();
+        CandleRecord { candle: bar.candle, state: bar.state, source: used.join(",") }
+    }
+
+    /// Writes candles that differ from the stored ones.
+    async fn write_candles(&self, records: &[CandleRecord]) -> Result<(), ActorError> {
+        for chunk in records.chunks(WRITE_CHUNK) {
+            let mut batch = Batch::new();
+            for record in chunk {
+                let key = (self.stream().clone(), record.candle.open_time_ms);
+                let there = self.node.store.get::<CandleRecord>(&key).step("reading a candle")?;
+                if there.as_ref() != Some(record) {
+                    batch = batch.put(&key, record).step("encoding a candle")?;
+                }
+            }
+            if !batch.is_empty() {
+                self.node.store.write(batch).await.step("storing candles")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores flat candles for intervals that no exchange has, so that everybody sees what they are.
+    pub(super) async fn put_void(&self, candles: &[Candle]) -> Result<(), ActorError> {
+        let settled_to = self.settled_to()?;
+        let void = |candle: &Candle| CandleRecord {
+            candle: *candle,
+            state: BarState::Void,
+            source: String::new(),
+        };
+        let open = candles.iter().filter(|candle| candle.open_time_ms >= settled_to);
+        self.write_candles(&open.map(void).collect::<Vec<_>>()).await
+    }
+
+    /// Returns what came true over the horizon that starts at `start_ms`, from bars up to `to_ms`.
+    ///
+    /// What is used is stored and settled in the same batch: from then on no late bar changes it,
+    /// and a younger round sees the same closes. The caller holds the stream's lock.
+    pub(super) async fn realise(
+        &self,
+        start_ms: i64,
+        to_ms: i64,
+        max_missing: usize,
+    ) -> Result<Realised, ActorError> {
+        let spec = &self.settings.spec;
+        let from_ms = start_ms - self.step_ms();
+        let end_ms = spec.end_ms(start_ms);
+        let settled_to = self.settled_to()?;
+        let whole = |record: &CandleRecord| record.state.is_whole();
+        let mut found: Vec<Candle> = self
+            .candles(from_ms, to_ms.min(settled_to))?
+            .into_values()
+            .filter(whole)
+            .map(|record| record.candle)
+            .collect();
+        let mut batch = Batch::new();
+        for (at_ms, bars) in self.read(from_ms.max(settled_to), to_ms)? {
+            let merged = self.merge(at_ms, &bars)?;
+            found.extend(merged.settled());
+            if let Some(bar) = merged.bar.filter(|_| at_ms < end_ms) {
+                let record = self.record(&merged, bar);
+                let key = (self.stream().clone(), at_ms);
+                batch = batch.put(&key, &record).step("encoding a candle")?;
+            }
+        }
+        let realised = realised_closes(spec, &found, start_ms, max_missing);
+        if matches!(realised, Realised::Settled { .. }) && settled_to < end_ms {
+            let record = SettlementRecord { to_ms: end_ms };
+            batch = batch.put(self.stream(), &record).step("encoding a settlement")?;
+            self.node.store.write(batch).await.step("storing what a score is computed from")?;
+        }
+        Ok(realised)
+    }
+
+    /// Returns the market time at which an interval is merged with what is there.
+    fn due_ms(&self, open_ms: i64, has_quorum: bool) -> i64 {
+        let wait = self.settings.merge_wait;
+        let second = Duration::from_secs(1);
+        let real = self.node.market.real_duration_of(second).as_secs_f64().max(1e-9);
+        let least = LEAST_WAIT.as_secs_f64() / real;
+        let wait = wait.max(Duration::try_from_secs_f64(least).unwrap_or_default());
+        let waits = if has_quorum { 1 } else { BELOW_QUORUM_WAITS };
+        open_ms + self.step_ms() + millis(wait * waits)
+    }
+
+    /// Returns the places of the feeds whose subscription stands.
+    fn connected(&self) -> Vec<usize> {
+        let live = self.node.boards.live();
+        let Some(status) = live.feeds.get(self.stream()) else { return Vec::new() };
+        let feeds = self.settings.feeds.iter().enumerate();
+        feeds
+            .filter(|(_, feed)| status.get(&feed.name).is_some_and(|status| status.connected))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    fn grid(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = i64> + use<> {
+        let step_ms = self.step_ms();
+        let first_ms = self.settings.spec.interval.ceil(from_ms);
+        let count = to_ms.saturating_sub(first_ms).max(0).saturating_add(step_ms - 1) / step_ms;
+        (0..count).map(move |index| first_ms + index * step_ms)
+    }
+}
+
+/// A complete bar stays; of two that were fetched the later answer wins.
+fn is_better(there: &Bar, new: &Bar) -> bool {
+    let is_later_answer = new.state == BarState::Backfilled && there != new;
+    there.state != BarState::Complete && (new.state < there.state || is_later_answer)
+}
+
+/// Returns the feed's number in a merge.
+pub(super) fn source_id(place: usize) -> SourceId {
+    SourceId(u16::try_from(place).unwrap_or(u16::MAX))
+}
+
+/// Adds what is known not to exist, within its bound; the oldest are forgotten.
+pub(super) fn remember(absent: &mut Absent, more: Absent) {
+    for (feed, open_times) in more {
+        let known = absent.entry(feed).or_default();
+        known.extend(open_times);
+        while known.len() > MAX_ABSENT {
+            known.pop_first();
+        }
+    }
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4)
+}
