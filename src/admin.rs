@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use forecastd_actors::node::Node;
 use serde::{Deserialize, Serialize};
 
+use crate::commands::history::stored;
 use crate::config::HttpConfig;
 use crate::views;
 
@@ -154,7 +155,8 @@ fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/rounds/{id}/replay", web::get().to(replay))
         .route("/api/v1/replay", web::get().to(replay_all))
         .route("/api/v1/scores", web::get().to(scores))
-        .route("/api/v1/weights", web::get().to(weights));
+        .route("/api/v1/weights", web::get().to(weights))
+        .route("/api/v1/candles", web::get().to(candles));
 }
 
 async fn healthz(state: Data<AdminState>) -> HttpResponse {
@@ -247,4 +249,17 @@ async fn scores(state: Data<AdminState>, page: Query<Page>) -> HttpResponse {
 async fn weights(state: Data<AdminState>, page: Query<Page>) -> HttpResponse {
     let limit = page.limit.min(views::MAX_ROWS);
     from_store(state, move |state| views::weights(&state.node.store, limit)).await
+}
+
+#[derive(Debug, Deserialize)]
+struct Span {
+    stream: String,
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+async fn candles(state: Data<AdminState>, span: Query<Span>) -> HttpResponse {
+    let Span { stream, from, to } = span.into_inner();
+    let (from_ms, to_ms) = (from.unwrap_or(0), to.unwrap_or(i64::MAX));
+    from_store(state, move |state| stored::page(&state.node.store, &stream, from_ms, to_ms)).await
 }

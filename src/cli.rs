@@ -15,6 +15,13 @@ use crate::config::text::{is_name, parse_duration, parse_time};
 use crate::config::{Config, ConfigErrors, DEFAULT_FILE, Loaded, LogLevel, UtcTime};
 use crate::exit::Exit;
 
+mod history;
+
+pub use history::{
+    FeedCommand, FeedTailArgs, HistoryCommand, HistoryExportArgs, HistoryFetchArgs,
+    HistoryImportArgs, HistoryVerifyArgs,
+};
+
 /// One supervised daemon for forecasting subnets: miner, validator and an embedded network.
 #[derive(Debug, Clone, PartialEq, Parser)]
 #[command(
@@ -68,6 +75,12 @@ pub enum Command {
     /// Train, compare and list models.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Candles from exchanges and files: fetch, read, write and check them.
+    #[command(subcommand)]
+    History(HistoryCommand),
+    /// Look at live market data.
+    #[command(subcommand)]
+    Feed(FeedCommand),
     /// Check, save, restore and repair the data directory of a stopped daemon.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -280,7 +293,7 @@ pub enum ModelCommand {
 /// Options of `model train`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ModelTrainArgs {
-    /// Candles, CSV or CSV.gz
+    /// Candles, CSV (plain, .gz, .zst, .bz2), Parquet or .taosfs
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Directory that gets the checkpoint's folder
@@ -317,7 +330,7 @@ pub struct ModelTrainArgs {
 /// Options of `model backtest`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ModelBacktestArgs {
-    /// Candles, CSV or CSV.gz
+    /// Candles, CSV (plain, .gz, .zst, .bz2), Parquet or .taosfs
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// A model of the configuration, last, drift, ema, a checkpoint's name or the path of its

@@ -54,6 +54,11 @@ pub fn error(text: &dyn Display) {
     drop(writeln!(std::io::stderr().lock(), "error: {text}"));
 }
 
+/// Prints what happens on standard error, for people.
+pub fn note(text: &dyn Display) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
 /// Prints what a person should know on standard error; the command goes on.
 pub fn warning(text: &dyn Display) {
     drop(writeln!(std::io::stderr().lock(), "warning: {text}"));

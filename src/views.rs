@@ -231,6 +231,14 @@ fn chosen(store: &Store, stream: Option<&str>) -> anyhow::Result<Vec<StreamId>> 
     anyhow::bail!("there is no stream `{name}` in the store; known streams: {known}")
 }
 
+/// Refuses a stream that has nothing in the store, and names those that have.
+///
+/// # Errors
+/// There is no such stream, or the store cannot be read.
+pub fn must_know(store: &Store, stream: &str) -> anyhow::Result<()> {
+    chosen(store, Some(stream)).map(|_| ())
+}
+
 /// Returns the newest results of each of the streams, newest first.
 fn newest_results(
     store: &Store,

@@ -1,12 +1,14 @@
 //! What `scripts/bench` runs: measures the daemon and, beside it, the Python originals.
 //!
 //! ```text
-//! bench [round | responder | restart | memory | forecast]
+//! bench [round | responder | restart | memory | forecast | feeds | aggregate]
 //! ```
 //! Prints one JSON object a line on standard output, nothing else; see `docs/benchmarks.md`. It
 //! expects the working directory to be the repository and `forecastd` and the other examples to be
 //! built beside it.
 
+mod aggregate;
+mod feeds;
 mod forecast;
 mod memory;
 mod network;
@@ -26,7 +28,8 @@ use forecastd::output;
 use crate::python::Python;
 
 /// All benches in the order in which they run without a name.
-const NAMES: [&str; 5] = ["round", "responder", "restart", "memory", "forecast"];
+const NAMES: [&str; 7] =
+    ["round", "responder", "restart", "memory", "forecast", "feeds", "aggregate"];
 
 /// Where the programs under test are.
 #[derive(Debug)]
@@ -101,6 +104,8 @@ async fn run(name: &str, programs: &Programs) -> anyhow::Result<()> {
         "restart" => restart::run(programs).await,
         "memory" => memory::run(programs).await,
         "forecast" => forecast::run(programs).await,
+        "feeds" => feeds::run(programs).await,
+        "aggregate" => aggregate::run(programs).await,
         _ => bail!("is not a bench"),
     }
 }

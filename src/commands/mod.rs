@@ -4,6 +4,8 @@ pub mod check;
 mod columns;
 #[cfg(feature = "devnet")]
 pub mod dev;
+pub mod feed;
+pub mod history;
 pub mod inspect;
 pub mod logs;
 pub mod model;
@@ -11,7 +13,7 @@ pub mod run;
 pub mod source;
 pub mod store;
 
-use crate::cli::{Cli, Command, MissingFile, ModelCommand, RoundsCommand};
+use crate::cli::{Cli, Command, FeedCommand, MissingFile, ModelCommand, RoundsCommand};
 use crate::config::Loaded;
 use crate::exit::Exit;
 use crate::output;
@@ -82,6 +84,8 @@ pub async fn execute(cli: Cli) -> Exit {
             }
             Err(errors) => refuse(&errors),
         },
+        Command::History(command) => history::run(&global, &command).await,
+        Command::Feed(FeedCommand::Tail(arguments)) => feed::tail(&arguments).await,
         Command::Store(command) => match data_dir() {
             Ok(directory) => store::run(&directory, &command),
             Err(errors) => refuse(&errors),

@@ -13,6 +13,10 @@ mod config;
 #[cfg(feature = "devnet")]
 mod faults;
 #[cfg(feature = "devnet")]
+mod fetch;
+#[cfg(feature = "devnet")]
+mod history;
+#[cfg(feature = "devnet")]
 mod interop;
 mod layering;
 #[cfg(feature = "devnet")]

@@ -12,6 +12,7 @@ use forecastd_chain::{AxonEndpoint, Chain as _, ChainConfig, Keypair, Subtensor}
 use forecastd_core::{Candle, Clock as _, Interval, NetUid, Rao, Signer as _};
 use forecastd_devnet::chain::{DevChain, DevChainConfig, GenesisNeuron};
 use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, recording};
+use forecastd_exchange::Exchange;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -50,7 +51,7 @@ impl Surroundings {
     pub(crate) async fn start(interval: Interval, miners: &[&str]) -> Self {
         let clock = Arc::new(SystemClock);
         let candles = candles_around_now(interval).into();
-        let config = SimExchangeConfig::new(candles, interval, clock.clone());
+        let config = SimExchangeConfig::new(Exchange::Binance, candles, interval, clock.clone());
         let exchange = forecastd_devnet::exchange::spawn(config).await.unwrap();
         let neuron = |uri: &str, validates: bool| GenesisNeuron {
             hotkey: key(uri).hotkey(),

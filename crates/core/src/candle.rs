@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::grid::Interval;
+use crate::trade_id::TradeId;
 
 /// One interval of a market: open, high, low, close, volume.
 ///
@@ -113,7 +114,7 @@ pub struct Trade {
     /// Amount of the base asset.
     pub size: f64,
     /// The exchange's id of the trade, where it has one.
-    pub trade_id: Option<String>,
+    pub trade_id: Option<TradeId>,
     /// The taker's side.
     pub side: TradeSide,
 }

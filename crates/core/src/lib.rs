@@ -27,6 +27,7 @@ pub mod seed;
 pub mod settings;
 pub mod signer;
 pub mod stream;
+pub mod trade_id;
 pub mod weights;
 
 pub use candle::{Candle, CandleError, Trade, TradeSide};
@@ -48,3 +49,4 @@ pub use scoring::{ScoreError, weighted_rmse};
 pub use settings::{Compatibility, NewMinerStart, ScoringConfig, SettingError, WeightConfig};
 pub use signer::Signer;
 pub use stream::StreamSpec;
+pub use trade_id::TradeId;

@@ -127,10 +127,19 @@ pub(crate) fn mean_and_deviation<T: Real>(values: &[T]) -> (T, T) {
 ///
 /// Method: Shewchuk's growing expansion with a correction for the round-half-even tie.
 pub fn exact_sum(values: &[f64]) -> f64 {
-    let mut partials = expansion(values);
-    let Some(mut high) = partials.pop() else { return 0.0 };
+    // There are never more partial sums than values.
+    let mut few = [0.0; 16];
+    let mut many = Vec::new();
+    let room = if let Some(room) = few.get_mut(..values.len()) {
+        room
+    } else {
+        many.resize(values.len(), 0.0);
+        &mut many
+    };
+    let mut partials = expansion(values, room).iter().rev().copied();
+    let Some(mut high) = partials.next() else { return 0.0 };
     let mut low = 0.0;
-    while let Some(next) = partials.pop() {
+    for next in partials.by_ref() {
         let before = high;
         high = before + next;
         low = next - (high - before);
@@ -138,7 +147,7 @@ pub fn exact_sum(values: &[f64]) -> f64 {
             break;
         }
     }
-    if let Some(&rest) = partials.last()
+    if let Some(rest) = partials.next()
         && ((low < 0.0 && rest < 0.0) || (low > 0.0 && rest > 0.0))
     {
         let twice = low * 2.0;
@@ -162,29 +171,30 @@ pub fn exact_mean(values: &[f64]) -> f64 {
     quotient + remainder / count
 }
 
-/// Returns doubles that do not overlap and add up exactly to the sum, in rising order of size.
-fn expansion(values: &[f64]) -> Vec<f64> {
-    let mut partials: Vec<f64> = Vec::new();
+/// Returns doubles that do not overlap and add up exactly to the sum, in rising order of size; `room`
+/// has a place for each value.
+fn expansion<'a>(values: &[f64], room: &'a mut [f64]) -> &'a [f64] {
+    let mut count = 0;
     for &value in values {
         let mut carry = value;
         let mut kept = 0;
-        for index in 0..partials.len() {
-            let mut other = partials[index];
+        for index in 0..count {
+            let mut other = room[index];
             if carry.abs() < other.abs() {
                 std::mem::swap(&mut carry, &mut other);
             }
             let high = carry + other;
             let low = other - (high - carry);
             if low.abs() > 0.0 {
-                partials[kept] = low;
+                room[kept] = low;
                 kept += 1;
             }
             carry = high;
         }
-        partials.truncate(kept);
-        partials.push(carry);
+        room[kept] = carry;
+        count = kept + 1;
     }
-    partials
+    &room[..count]
 }
 
 /// Rounds to `decimals` places: multiply, round half to even, divide.

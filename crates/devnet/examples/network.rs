@@ -1,32 +1,38 @@
-//! The simulated exchange and the development chain at real time, for benches and for a daemon
+//! The simulated exchanges and the development chain at real time, for benches and for a daemon
 //! that is started by hand.
 //!
 //! ```text
-//! network [--netuid 8] --validator //Alice --miner //Bob [--miner <SS58 address>] [--peers 16]
+//! network [--recording embedded] [--netuid 8] --validator //Alice --miner //Bob [--miner <SS58 address>] [--peers 16]
 //! ```
 //! Registers the hotkeys given as development keys or SS58 addresses (validators with a permit),
 //! starts and publishes so many further miners that answer a flat forecast, prints the addresses as
-//! one line of JSON, and runs until its input is closed or SIGTERM. The candles are those of the
-//! embedded recording, moved in time so that a week of them is still to come.
+//! one line of JSON, and runs until its input is closed or SIGTERM. Every exchange runs. Their candles
+//! are those of the embedded recording of Binance, or with `--recording multi-exchange` each
+//! exchange's own of the embedded set; both are moved in time so that a week is still to come.
 
 #![expect(clippy::print_stdout, reason = "the addresses are its output")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forecastd_chain::{AxonEndpoint, Chain as _, ChainConfig, Keypair, Subtensor};
-use forecastd_core::{Candle, Clock, Hotkey, NetUid, Rao, Signer};
+use forecastd_core::{Candle, Clock, Hotkey, Interval, NetUid, Rao, Signer};
 use forecastd_devnet::chain::{self, DevChainConfig, GenesisNeuron};
-use forecastd_devnet::exchange::{self, SimExchangeConfig, recording};
+use forecastd_devnet::exchange::recordings::{self, Recordings};
+use forecastd_devnet::exchange::{self, SimExchange, SimExchangeConfig, recording};
 use forecastd_devnet::peers::{self, PeerHandle, PeerKind};
+use forecastd_exchange::Exchange;
 use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// Of all recordings.
+const INTERVAL: Interval = Interval::FIVE_MINUTES;
 /// Time between two blocks, so that a published axon is on the chain at once.
 const BLOCK_TIME: Duration = Duration::from_millis(250);
 /// How much of the recording lies ahead of now.
@@ -51,6 +57,7 @@ impl Clock for RealClock {
 }
 
 struct Options {
+    candles: Recordings,
     netuid: NetUid,
     neurons: Vec<GenesisNeuron>,
     peers: Vec<Arc<Keypair>>,
@@ -60,12 +67,16 @@ struct Options {
 async fn main() -> Result<(), Failure> {
     let options = options(std::env::args().skip(1))?;
     let clock: Arc<dyn Clock> = Arc::new(RealClock);
-    let candles = moved(recording::embedded()?, clock.now_ms() + AHEAD_MS);
-    let ends_ms =
-        candles.last().map_or(0, |candle| candle.close_time_ms(recording::EMBEDDED_INTERVAL));
-    let config =
-        SimExchangeConfig::new(candles.into(), recording::EMBEDDED_INTERVAL, Arc::clone(&clock));
-    let exchange = exchange::spawn(config).await?;
+    let mut ends_ms = i64::MAX;
+    let mut running: BTreeMap<Exchange, SimExchange> = BTreeMap::new();
+    for (name, candles) in options.candles {
+        let candles = moved(candles, clock.now_ms() + AHEAD_MS);
+        let last_ms = candles.last().map_or(0, |candle| candle.close_time_ms(INTERVAL));
+        ends_ms = ends_ms.min(last_ms);
+        let config = SimExchangeConfig::new(name, candles.into(), INTERVAL, Arc::clone(&clock));
+        running.insert(name, exchange::spawn(config).await?);
+    }
+    let binance = running.get(&Exchange::Binance).ok_or("the recordings lack Binance")?;
     let chain = chain::spawn(DevChainConfig {
         block_time: BLOCK_TIME,
         genesis: options.neurons,
@@ -77,8 +88,9 @@ async fn main() -> Result<(), Failure> {
     let peers = try_join_all(started).await?;
     let addresses = serde_json::json!({
         "chain": chain.ws_url(),
-        "exchange_ws": exchange.ws_url,
-        "exchange_rest": exchange.rest_url,
+        "exchange_ws": binance.ws_url,
+        "exchange_rest": binance.rest_url,
+        "exchanges": running.iter().map(described).collect::<serde_json::Map<_, _>>(),
         "netuid": options.netuid.0,
         "candles_end_ms": ends_ms,
     });
@@ -86,15 +98,30 @@ async fn main() -> Result<(), Failure> {
     wait_for_end().await?;
     drop(peers);
     chain.stop().await?;
-    exchange.stop().await;
+    for exchange in running.into_values() {
+        exchange.stop().await;
+    }
     Ok(())
 }
 
+fn described((name, exchange): (&Exchange, &SimExchange)) -> (String, serde_json::Value) {
+    let symbol = name.default_config().symbol;
+    let (ws, rest) = (&exchange.ws_url, &exchange.rest_url);
+    (name.to_string(), serde_json::json!({ "symbol": symbol, "ws": ws, "rest": rest }))
+}
+
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, Failure> {
-    let mut options = Options { netuid: NetUid(8), neurons: Vec::new(), peers: Vec::new() };
+    let one = recording::embedded()?;
+    let candles = Exchange::ALL.into_iter().map(|exchange| (exchange, one.clone())).collect();
+    let mut options =
+        Options { candles, netuid: NetUid(8), neurons: Vec::new(), peers: Vec::new() };
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         match word.as_str() {
+            "--recording" if value == "embedded" => {}
+            "--recording" if value == "multi-exchange" => {
+                options.candles = recordings::multi_exchange()?;
+            }
             "--netuid" => options.netuid = NetUid(value.parse()?),
             "--validator" => options.neurons.push(neuron(&value, true)?),
             "--miner" => options.neurons.push(neuron(&value, false)?),
@@ -148,9 +175,8 @@ async fn start_peer(
 
 /// Moves the candles by whole intervals so that the last one closes at about `end_ms`.
 fn moved(candles: Vec<Candle>, end_ms: i64) -> Vec<Candle> {
-    let interval = recording::EMBEDDED_INTERVAL;
-    let last_ms = candles.last().map_or(0, |candle| candle.close_time_ms(interval));
-    let by_ms = interval.floor(end_ms) - interval.floor(last_ms);
+    let last_ms = candles.last().map_or(0, |candle| candle.close_time_ms(INTERVAL));
+    let by_ms = INTERVAL.floor(end_ms) - INTERVAL.floor(last_ms);
     candles
         .into_iter()
         .map(|candle| Candle { open_time_ms: candle.open_time_ms + by_ms, ..candle })

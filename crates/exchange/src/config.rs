@@ -5,6 +5,7 @@ use std::time::Duration;
 use forecastd_core::Interval;
 
 use crate::error::ExchangeError;
+use crate::proxy::ProxyUrl;
 
 /// Greatest number of candles that one outage may ask for; 100 000 take 100 requests.
 const MAX_BACKFILL_LIMIT: u32 = 100_000;
@@ -26,6 +27,8 @@ pub struct FeedConfig {
     pub ws_url: String,
     /// Scheme, host and port of the REST interface, `https://` or `http://`, without a path.
     pub rest_url: String,
+    /// The proxy for both, `None` for the direct way. The environment's proxies are not used.
+    pub proxy: Option<ProxyUrl>,
     /// Whether to subscribe to single trades as well.
     pub trades: bool,
     /// Longest time without market data before the connection counts as dead. Pings do not count:
@@ -57,6 +60,7 @@ impl Default for FeedConfig {
             interval: Interval::FIVE_MINUTES,
             ws_url: "wss://data-stream.binance.vision".to_owned(),
             rest_url: "https://data-api.binance.vision".to_owned(),
+            proxy: None,
             trades: false,
             idle_timeout: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(10),

@@ -55,14 +55,14 @@ pub enum ExchangeError {
     },
     /// Refused by a firewall or for the country of this machine (HTTP 403, 451, or an error code that
     /// means the same).
-    #[error(
-        "exchange refuses this address with status {status} ({message}), use another host or a proxy"
-    )]
+    #[error("exchange refuses this address with status {status} ({message}), {advice}")]
     Blocked {
         /// The status.
         status: u16,
         /// The exchange's words, shortened.
         message: String,
+        /// Which other host or way to use.
+        advice: String,
     },
     /// The exchange failed (HTTP 5xx, or an error code that means the same).
     #[error("exchange failed with status {status} ({message}), try again later")]
@@ -81,6 +81,18 @@ pub enum ExchangeError {
         code: Option<i64>,
         /// The exchange's words, shortened.
         message: String,
+    },
+    /// The exchange has no such market.
+    #[error(
+        "exchange has no market `{symbol}` ({message}), change `symbol` to one of those in {listed_at}"
+    )]
+    UnknownSymbol {
+        /// The symbol as it was asked for.
+        symbol: String,
+        /// The exchange's words, shortened.
+        message: String,
+        /// Where the exchange lists its markets.
+        listed_at: &'static str,
     },
     /// The body is longer than allowed.
     #[error("answer to {path} is longer than {limit} bytes, refused")]
@@ -113,6 +125,7 @@ impl ExchangeError {
             | Self::Range { .. }
             | Self::TooOld { .. }
             | Self::Blocked { .. }
+            | Self::UnknownSymbol { .. }
             | Self::Refused { .. } => false,
         }
     }

@@ -15,6 +15,8 @@ use crate::config::{FeedConfig, refuse};
 use crate::error::ExchangeError;
 use crate::event::FeedEvent;
 use crate::feed::run_feed;
+use crate::host::Host;
+use crate::http::Manners;
 use crate::intervals::Intervals;
 use crate::socket::Protocol;
 use crate::source::CandleSource;
@@ -34,6 +36,7 @@ pub(crate) struct Adapter {
     /// Market time after which a final candle that the stream did not bring can be had by REST.
     pub(crate) final_grace: Duration,
     pub(crate) intervals: &'static Intervals,
+    pub(crate) manners: &'static Manners,
     pub(crate) open: fn(&FeedConfig, Arc<dyn Clock>) -> Result<Parts, ExchangeError>,
 }
 
@@ -44,6 +47,7 @@ pub(crate) struct Parts {
     pub(crate) source: Arc<dyn CandleSource>,
     /// Makes the final candles where the exchange sends none.
     pub(crate) bars: Option<TradeBars>,
+    pub(crate) manners: &'static Manners,
 }
 
 /// An exchange that this crate can read.
@@ -89,6 +93,16 @@ impl Exchange {
     /// Returns scheme and host of its public REST interface.
     pub const fn rest_url(self) -> &'static str {
         self.adapter().rest_url
+    }
+
+    /// Returns further hosts, for when one of them refuses this machine.
+    pub const fn other_hosts(self) -> &'static [Host] {
+        self.adapter().manners.hosts
+    }
+
+    /// Returns where it lists its symbols.
+    pub const fn symbols_listed_at(self) -> &'static str {
+        self.adapter().manners.symbols
     }
 
     /// Returns the candle lengths that a feed of it can have, shortest first.
@@ -167,7 +181,7 @@ impl ExchangeFeed {
     /// Asks `source` instead of a client of its own, so that limits hold for all who share it.
     #[must_use]
     pub fn with_source(self, source: Arc<dyn CandleSource>) -> Self {
-        Self { source, ..self }
+        Self { parts: Parts { source, ..self.parts }, ..self }
     }
 
     /// Runs until `cancel` becomes true, its sender is gone, or nobody receives `events`.
@@ -215,6 +229,18 @@ mod tests {
             assert!(exchange.intervals().is_sorted(), "{exchange}");
             let (feed, _source) = exchange.open(config, clock(), 1).unwrap();
             assert_eq!(feed.exchange(), exchange);
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_valid_settings() {
+        for exchange in Exchange::ALL {
+            for host in exchange.other_hosts() {
+                let (ws_url, rest_url) = (host.ws_url.to_owned(), host.rest_url.to_owned());
+                let config = FeedConfig { ws_url, rest_url, ..exchange.default_config() };
+                config.validate().unwrap();
+            }
+            assert!(exchange.symbols_listed_at().starts_with("https://"), "{exchange}");
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
+use crate::complaints::Complaints;
 use crate::config::FeedConfig;
 use crate::continuity::{Continuity, Offer, Range};
 use crate::error::ExchangeError;
@@ -23,7 +24,9 @@ use crate::source::CandleSource;
 use crate::trade_bars::TradeBars;
 
 /// Messages between the socket and the feed; beyond it the socket is not read.
-const SOCKET_QUEUE: usize = 256;
+const SOCKET_QUEUE: usize = 128;
+/// Most trades that are dealt with one after the other before anything else is looked at.
+const MAX_IN_ROW: usize = 64;
 /// Shortest real pause between two questions for the same late candle.
 const MIN_REPEAT: Duration = Duration::from_millis(20);
 /// Longest wait that the exchange may impose while live candles are held back for a gap before
@@ -40,10 +43,11 @@ pub(crate) async fn run_feed(
     events: mpsc::Sender<FeedEvent>,
     cancel: watch::Receiver<bool>,
 ) {
-    let Parts { protocol, source, bars } = parts;
+    let Parts { protocol, source, bars, manners } = parts;
     let (socket_tx, socket_rx) = mpsc::channel(SOCKET_QUEUE);
-    let settings = SocketSettings::from(&config);
-    let socket = run_socket(settings, protocol, seed, socket_tx, cancel.clone());
+    let settings = SocketSettings::new(&config, manners);
+    let known = Arc::clone(&source);
+    let socket = run_socket(settings, protocol, known, seed, socket_tx, cancel.clone());
     let feed = Feed::new(config, clock, source, bars, seed, events, cancel);
     // Both end by themselves: the socket on `cancel` or when the feed's receiver is gone, the feed
     // on `cancel`, when its owner is gone, or with the socket.
@@ -65,6 +69,7 @@ struct Feed {
     fetch_not_before: Instant,
     dropped: BTreeMap<DropClass, u64>,
     numbers: TradeNumbers,
+    complaints: Complaints,
 }
 
 fn wait_of(error: &ExchangeError) -> Duration {
@@ -103,6 +108,7 @@ impl Feed {
             fetch_not_before: Instant::now(),
             dropped: BTreeMap::new(),
             numbers: TradeNumbers::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -127,7 +133,7 @@ impl Feed {
             () = self.events.closed() => Err(Stopped),
             answer = answer => self.answered(answer).await,
             event = socket.recv() => match event {
-                Some(event) => self.socket_event(event).await,
+                Some(event) => self.socket_events(event, socket).await,
                 None => Err(Stopped),
             },
             () = sleep_until(wake), if !fetching => Ok(()),
@@ -212,6 +218,32 @@ impl Feed {
         self.fetch_not_before = Instant::now() + pause.max(MIN_REPEAT);
     }
 
+    /// Deals with an event and, if it is a trade, with what waits behind it.
+    async fn socket_events(
+        &mut self,
+        mut event: SocketEvent,
+        socket: &mut mpsc::Receiver<SocketEvent>,
+    ) -> Result<(), Stopped> {
+        for in_row in 1.. {
+            let is_trade =
+                matches!(event, SocketEvent::Data(Message::Trade(_) | Message::Trades(_)));
+            self.socket_event(event).await?;
+            if !is_trade {
+                break;
+            }
+            if in_row >= MAX_IN_ROW || self.events.capacity() == 0 {
+                // The owner may live on this thread: without its turn it would have no room.
+                tokio::task::yield_now().await;
+                break;
+            }
+            match socket.try_recv() {
+                Ok(next) => event = next,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
     async fn socket_event(&mut self, event: SocketEvent) -> Result<(), Stopped> {
         match event {
             SocketEvent::Connected => self.tell(FeedEvent::Connected).await?,
@@ -227,6 +259,7 @@ impl Feed {
                     self.candle(update).await?;
                 }
             }
+            SocketEvent::Data(Message::Trade(update)) => self.trade(update).await?,
             SocketEvent::Data(Message::Trades(updates)) => {
                 for update in updates {
                     self.trade(update).await?;
@@ -234,7 +267,10 @@ impl Feed {
             }
             SocketEvent::Data(Message::LastTrade(newest)) => self.last_trade(&newest).await?,
             SocketEvent::Data(_) => {}
-            SocketEvent::Unreadable(class) => {
+            SocketEvent::Unreadable { class, reason } => {
+                if let Some(count) = self.complaints.count() {
+                    tracing::warn!(class = class.as_str(), count, reason, "messages dropped");
+                }
                 // It may have been the last word about the running candle.
                 self.continuity.distrust();
                 self.drop_counted(class, 1);

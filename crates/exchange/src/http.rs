@@ -1,17 +1,21 @@
 //! One bounded GET: size, time, pace, redirects, and the meaning of status codes.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use chrono::DateTime;
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
-use crate::config::refuse;
+use crate::config::{FeedConfig, refuse};
 use crate::error::ExchangeError;
+use crate::host::{Host, advice};
 use crate::message::shorten;
+use crate::pace::Pace;
+use crate::proxy::ProxyUrl;
 use crate::tls::install_tls;
 
 /// A page of 1000 candles takes about 150 kB.
@@ -56,6 +60,40 @@ pub(crate) struct Manners {
     pub(crate) refuses_with_200: bool,
     /// Shortest time between two requests.
     pub(crate) gap: Duration,
+    /// What the exchange counts beside that.
+    pub(crate) weight: Option<WeightLimit>,
+    /// Where else the exchange can be had.
+    pub(crate) hosts: &'static [Host],
+    /// Where the exchange lists its symbols.
+    pub(crate) symbols: &'static str,
+}
+
+/// A weight that the exchange counts by the minute of its clock.
+#[derive(Debug)]
+pub(crate) struct WeightLimit {
+    /// The header that tells what is used up.
+    pub(crate) header: &'static str,
+    /// From here on the rest of the minute is waited for.
+    pub(crate) most: u32,
+}
+
+/// How a client reaches its host.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach<'a> {
+    pub(crate) rest_url: &'a str,
+    /// Real time for one request.
+    pub(crate) timeout: Duration,
+    pub(crate) proxy: Option<&'a ProxyUrl>,
+}
+
+impl<'a> From<&'a FeedConfig> for Reach<'a> {
+    fn from(config: &'a FeedConfig) -> Self {
+        Self {
+            rest_url: &config.rest_url,
+            timeout: config.request_timeout,
+            proxy: config.proxy.as_ref(),
+        }
+    }
 }
 
 impl fmt::Debug for Manners {
@@ -66,37 +104,49 @@ impl fmt::Debug for Manners {
 
 /// A client for one host. After "too many requests" it refuses further calls by itself until the
 /// asked time has passed: going on would turn into a ban.
-#[derive(Debug)]
 pub(crate) struct HttpClient {
     client: Client,
     base: Url,
     manners: &'static Manners,
-    closed_until: Mutex<Option<(Instant, u16)>>,
-    /// When the next request may go out.
-    next_at: Mutex<Option<Instant>>,
+    pace: Arc<Pace>,
+}
+
+impl fmt::Debug for HttpClient {
+    /// Without the client, which would show a proxy's password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (base, pace) = (self.base.as_str(), &self.pace);
+        f.debug_struct("HttpClient")
+            .field("base", &base)
+            .field("pace", pace)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HttpClient {
-    pub(crate) fn new(
-        base_url: &str,
-        timeout: Duration,
-        manners: &'static Manners,
-    ) -> Result<Self, ExchangeError> {
+    pub(crate) fn new(reach: &Reach<'_>, manners: &'static Manners) -> Result<Self, ExchangeError> {
         install_tls();
+        let Reach { rest_url, timeout, proxy } = *reach;
         let rule = "https://host or http://host";
-        let base = Url::parse(base_url).map_err(|_| refuse("rest_url", base_url, rule))?;
+        let base = Url::parse(rest_url).map_err(|_| refuse("rest_url", rest_url, rule))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(refuse("rest_url", base_url, rule));
+            return Err(refuse("rest_url", rest_url, rule));
         }
-        let client = Client::builder()
+        let builder = Client::builder()
             .timeout(timeout)
             .connect_timeout(timeout)
             .redirect(Policy::none())
-            .user_agent(concat!("forecastd/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!("forecastd/", env!("CARGO_PKG_VERSION")));
+        // The WebSocket does not read the environment's proxies; both go the same way.
+        let builder = match proxy {
+            None => builder.no_proxy(),
+            Some(proxy) => builder.proxy(proxy.for_requests()?),
+        };
+        let client = builder
             .build()
             .map_err(|source| ExchangeError::Transport { path: "/".to_owned(), source })?;
-        let (closed_until, next_at) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { client, base, manners, closed_until, next_at })
+        let way = proxy.map(ProxyUrl::to_string).unwrap_or_default();
+        let pace = Pace::of(&format!("{base} {way}"));
+        Ok(Self { client, base, manners, pace })
     }
 
     /// Tells whether nobody on the way can read a request: it is encrypted or stays on this machine.
@@ -112,14 +162,19 @@ impl HttpClient {
         self.base.scheme() == "https" || is_loopback
     }
 
-    /// Fetches `path` with `query` and returns the headers and the body of a 200 answer.
+    /// Returns the weight of the host's running minute as the last answer told it.
+    pub(crate) fn used_weight(&self) -> u32 {
+        self.pace.used_weight()
+    }
+
+    /// Fetches `path` with `query` and returns the body of a 200 answer.
     pub(crate) async fn get(
         &self,
         path: &str,
         query: &[(&str, &str)],
-    ) -> Result<(HeaderMap, Vec<u8>), ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         self.check_gate()?;
-        if let Some(at) = self.reserve() {
+        if let Some(at) = self.pace.reserve(self.manners.gap) {
             sleep_until(at).await;
             self.check_gate()?;
         }
@@ -128,12 +183,13 @@ impl HttpClient {
         url.query_pairs_mut().extend_pairs(query);
         let sent = self.client.get(url).send().await;
         let mut response = sent.map_err(|source| transport(path, source))?;
+        self.weigh(response.headers());
         let status = response.status().as_u16();
         if status == 200 {
             let body = read_body(&mut response, path, MAX_BODY_BYTES).await?;
             let words = if self.manners.refuses_with_200 { self.explain(&body) } else { None };
             return match words {
-                None => Ok((response.headers().clone(), body)),
+                None => Ok(body),
                 refusal => Err(self.refused(status, response.headers(), refusal, &body)),
             };
         }
@@ -155,40 +211,44 @@ impl HttpClient {
         explanation: Option<Explanation>,
         body: &[u8],
     ) -> ExchangeError {
-        let error = classify(status, headers, explanation, body);
+        let error = classify(status, headers, explanation, body, self.manners);
         if let ExchangeError::RateLimited { status, retry_after } = error {
-            let until = Instant::now() + retry_after;
-            *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((until, status));
+            self.pace.close(retry_after, status);
         }
         error
     }
 
-    /// Takes the next place in the row of requests; `None` when it is now.
-    fn reserve(&self) -> Option<Instant> {
-        let gap = self.manners.gap;
-        if gap.is_zero() {
-            return None;
+    /// Waits for the exchange's next minute before the limit of this one is reached.
+    fn weigh(&self, headers: &HeaderMap) {
+        let Some(WeightLimit { header, most }) = &self.manners.weight else {
+            return;
+        };
+        let text = headers.get(*header).and_then(|value| value.to_str().ok());
+        if let Some(weight) = text.and_then(|text| text.parse::<u32>().ok()) {
+            self.pace.set_used_weight(weight);
+            if weight >= *most {
+                let wait = rest_of_minute(headers);
+                tracing::warn!(weight, ?wait, "most of the request weight is used up, waiting");
+                self.pace.hold(wait);
+            }
         }
-        let now = Instant::now();
-        let mut next_at = self.next_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = next_at.map_or(now, |next| next.max(now));
-        *next_at = Some(at + gap);
-        (at > now).then_some(at)
     }
 
     fn check_gate(&self) -> Result<(), ExchangeError> {
-        let mut gate = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((until, status)) = *gate else {
-            return Ok(());
-        };
-        let retry_after = until.saturating_duration_since(Instant::now());
-        if retry_after.is_zero() {
-            *gate = None;
-            return Ok(());
+        match self.pace.closed_for() {
+            None => Ok(()),
+            Some((retry_after, status)) => Err(ExchangeError::RateLimited { status, retry_after }),
         }
-        Err(ExchangeError::RateLimited { status, retry_after })
     }
+}
+
+/// Returns how much is left of the minute of the exchange's clock, by its header `Date`.
+fn rest_of_minute(headers: &HeaderMap) -> Duration {
+    let date = headers.get(DATE).and_then(|value| value.to_str().ok());
+    let second = date
+        .and_then(|text| DateTime::parse_from_rfc2822(text).ok())
+        .map_or(0, |date| date.timestamp().rem_euclid(60));
+    Duration::from_secs(60_u64.saturating_sub(second.unsigned_abs()))
 }
 
 fn transport(path: &str, source: reqwest::Error) -> ExchangeError {
@@ -210,11 +270,13 @@ async fn read_body(
     Ok(body)
 }
 
-fn classify(
+/// Says what a refusal means: the exchange's own words go before the status.
+pub(crate) fn classify(
     status: u16,
     headers: &HeaderMap,
     explanation: Option<Explanation>,
     body: &[u8],
+    manners: &Manners,
 ) -> ExchangeError {
     let (code, message, meaning) = match explanation {
         Some(found) => (found.code, shorten(&found.message), found.meaning),
@@ -229,7 +291,9 @@ fn classify(
         (_, Meaning::Denied) => ExchangeError::Refused { status, code, message },
         (429, _) => rate_limited(DEFAULT_RATE_WAIT),
         (418, _) => rate_limited(DEFAULT_BAN_WAIT),
-        (403 | 451, _) | (_, Meaning::Blocked) => ExchangeError::Blocked { status, message },
+        (403 | 451, _) | (_, Meaning::Blocked) => {
+            ExchangeError::Blocked { status, message, advice: advice(manners.hosts) }
+        }
         (500.., _) | (_, Meaning::Later) => ExchangeError::Server { status, message },
         _ => ExchangeError::Refused { status, code, message },
     }
@@ -249,8 +313,18 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use reqwest::header::HeaderValue;
+    use tokio::time::Instant;
 
     use super::*;
+
+    const MANNERS: Manners = Manners {
+        explain,
+        refuses_with_200: false,
+        gap: Duration::ZERO,
+        weight: None,
+        hosts: &[],
+        symbols: "nowhere",
+    };
 
     fn explain(body: &[u8]) -> Option<Explanation> {
         (body == b"busy").then(|| Explanation {
@@ -265,7 +339,7 @@ mod tests {
         if let Some(wait) = wait {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(wait));
         }
-        classify(status, &headers, explain(body), body)
+        classify(status, &headers, explain(body), body, &MANNERS)
     }
 
     #[test]
@@ -290,7 +364,7 @@ mod tests {
     fn the_exchanges_own_words_go_before_the_status() {
         let class = |status, meaning| {
             let found = Explanation { code: None, message: String::new(), meaning };
-            classify(status, &HeaderMap::new(), Some(found), b"")
+            classify(status, &HeaderMap::new(), Some(found), b"", &MANNERS)
         };
         let wait = Duration::from_mins(10);
         assert_eq!(class(403, Meaning::TooFast(wait)).retry_after(), Some(wait));
@@ -301,18 +375,38 @@ mod tests {
         assert!(matches!(class(403, Meaning::Later), ExchangeError::Blocked { .. }));
     }
 
+    #[test]
+    fn the_rest_of_the_exchanges_minute_is_read_from_its_clock() {
+        let rest = |date: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, HeaderValue::from_static(date));
+            rest_of_minute(&headers).as_secs()
+        };
+        assert_eq!(rest("Thu, 26 Nov 2026 03:18:02 GMT"), 58);
+        assert_eq!(rest("Thu, 26 Nov 2026 03:18:59 GMT"), 1);
+        assert_eq!(rest("Thu, 26 Nov 2026 03:18:00 GMT"), 60);
+        assert_eq!(rest("soon"), 60);
+        assert_eq!(rest_of_minute(&HeaderMap::new()).as_secs(), 60);
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn requests_keep_their_distance() {
-        static MANNERS: Manners =
-            Manners { explain, refuses_with_200: false, gap: Duration::from_secs(1) };
-        let gap = MANNERS.gap;
-        let client = HttpClient::new("http://127.0.0.1:1", gap, &MANNERS).unwrap();
-        let now = Instant::now();
-        assert_eq!(client.reserve(), None);
-        assert_eq!(client.reserve(), Some(now + gap));
-        assert_eq!(client.reserve(), Some(now + 2 * gap));
-        tokio::time::advance(5 * gap).await;
-        assert_eq!(client.reserve(), None);
+    async fn the_next_minute_is_waited_for_before_the_weight_is_used_up() {
+        const WEIGHED: Manners = Manners {
+            weight: Some(WeightLimit { header: "x-mbx-used-weight-1m", most: 4_800 }),
+            ..MANNERS
+        };
+        let timeout = Duration::from_secs(1);
+        let reach = Reach { rest_url: "http://weighed.made.up", timeout, proxy: None };
+        let client = HttpClient::new(&reach, &WEIGHED).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, HeaderValue::from_static("Thu, 26 Nov 2026 03:18:20 GMT"));
+        headers.insert("x-mbx-used-weight-1m", HeaderValue::from_static("4799"));
+        client.weigh(&headers);
+        assert_eq!((client.used_weight(), client.pace.reserve(Duration::ZERO)), (4_799, None));
+        headers.insert("x-mbx-used-weight-1m", HeaderValue::from_static("4800"));
+        client.weigh(&headers);
+        let wait = client.pace.reserve(Duration::ZERO).unwrap() - Instant::now();
+        assert_eq!((client.used_weight(), wait), (4_800, Duration::from_secs(40)));
     }
 
     #[test]
@@ -339,7 +433,9 @@ mod tests {
             ("http://localhost:1", true),
             ("http://127.0.0.1.example", false),
         ] {
-            let client = HttpClient::new(url, Duration::from_secs(1), explain).unwrap();
+            let timeout = Duration::from_secs(1);
+            let reach = Reach { rest_url: url, timeout, proxy: None };
+            let client = HttpClient::new(&reach, &MANNERS).unwrap();
             assert_eq!(client.is_private(), is_private, "{url}");
         }
     }

@@ -6,14 +6,15 @@ use chrono::DateTime;
 use forecastd_core::features::column::MAX_MAGNITUDE;
 use forecastd_core::{Candle, CandleError, Interval, Trade};
 
+use crate::flat;
+use crate::symbol::Symbol;
+
 /// Greatest price or size that is believed; far above any market, far below the loss of precision.
 const MAX_VALUE: f64 = 1e15;
 /// Latest time that is believed: the year 2100.
 const MAX_TIME_MS: i64 = 4_102_444_800_000;
 /// Longest decimal text that is read.
 const MAX_DECIMAL_LEN: usize = 40;
-/// Longest symbol that is read.
-const MAX_SYMBOL_LEN: usize = 32;
 /// Longest text of a time that is read; RFC 3339 with nanoseconds takes 35.
 const MAX_TIME_LEN: usize = 40;
 
@@ -22,6 +23,8 @@ const MAX_TIME_LEN: usize = 40;
 pub enum Message {
     /// Candles, forming or final, oldest first.
     Candles(Vec<CandleUpdate>),
+    /// One execution: the usual case, without a list around it.
+    Trade(TradeUpdate),
     /// Executions, oldest first.
     Trades(Vec<TradeUpdate>),
     /// The newest execution that the exchange knows of, told at intervals: the proof that none was
@@ -61,7 +64,7 @@ pub enum Message {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastTrade {
     /// The market, as the exchange spells it.
-    pub symbol: String,
+    pub symbol: Symbol,
     /// Its number in the numbering of [`TradeUpdate::numbers`].
     pub number: u64,
     /// When the exchange said so.
@@ -81,7 +84,7 @@ pub struct Topic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandleUpdate {
     /// The exchange's own spelling of the market.
-    pub symbol: String,
+    pub symbol: Symbol,
     /// Length of the candle.
     pub interval: Interval,
     /// The checked values.
@@ -94,7 +97,7 @@ pub struct CandleUpdate {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TradeUpdate {
     /// The exchange's own spelling of the market.
-    pub symbol: String,
+    pub symbol: Symbol,
     /// The checked values.
     pub trade: Trade,
     /// The consecutive numbers of the executions that this message stands for; a jump from one
@@ -230,13 +233,9 @@ pub(crate) fn time_ms(field: &'static str, value: i64) -> Result<i64, DecodeErro
 }
 
 /// Checks and copies a symbol.
-pub(crate) fn symbol(field: &'static str, text: &str) -> Result<String, DecodeError> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_');
-    if (1..=MAX_SYMBOL_LEN).contains(&text.len()) && text.bytes().all(is_plain) {
-        return Ok(text.to_owned());
-    }
+pub(crate) fn symbol(field: &'static str, text: &str) -> Result<Symbol, DecodeError> {
     let rule = "1 to 32 letters, digits, `-`, `/` or `_`";
-    Err(DecodeError::Value { field, value: shorten(text), rule })
+    Symbol::new(text).ok_or_else(|| DecodeError::Value { field, value: shorten(text), rule })
 }
 
 /// Returns the first 120 characters of a foreign text, without control characters.
@@ -244,8 +243,17 @@ pub(crate) fn shorten(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(120).collect()
 }
 
+/// Like [`positive`], of a text whose form needs no further check; `None` says nothing.
+#[inline]
+pub(crate) fn plain_positive(text: &[u8]) -> Option<f64> {
+    flat::decimal(text).filter(|value| *value > 0.0 && *value <= MAX_VALUE)
+}
+
 /// `f64::from_str` would also read `inf`, `nan` and texts of any length.
 fn decimal(text: &str, most: f64) -> Option<f64> {
+    if let Some(value) = flat::decimal(text.as_bytes()) {
+        return Some(value).filter(|value| *value <= most);
+    }
     let is_part =
         |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+');
     if text.len() > MAX_DECIMAL_LEN || !text.bytes().all(is_part) {

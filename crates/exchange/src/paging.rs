@@ -125,6 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Symbol;
 
     const MINUTE: Interval = Interval::MINUTE;
     const STEP: i64 = 60_000;
@@ -161,7 +162,7 @@ mod tests {
     fn what_may_still_change_is_left_out() {
         let kept = |closing, now_ms| {
             let update = |index, is_final| CandleUpdate {
-                symbol: "X".to_owned(),
+                symbol: Symbol::new("X").unwrap(),
                 interval: MINUTE,
                 candle: candle(index),
                 is_final,

@@ -2,15 +2,14 @@
 //! its own rules.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use forecastd_core::{Candle, Clock, Interval};
 
 use crate::continuity::Range;
 use crate::error::ExchangeError;
-use crate::http::{HttpClient, Manners};
+use crate::http::{HttpClient, Manners, Reach};
 use crate::intervals::{self, Intervals};
-use crate::message::{CandleUpdate, DecodeError};
+use crate::message::{CandleUpdate, DecodeError, symbol};
 use crate::paging::{Closing, check_page, existing, keep_closed, pages, unreadable};
 
 /// Reads a body; the symbol and interval are those that were asked for.
@@ -31,11 +30,15 @@ pub(crate) struct CandleApi {
     /// Where the exchange has only its newest candles: how many an answer holds at least when older
     /// ones are gone.
     pub(crate) newest: Option<usize>,
+    /// How many of its newest intervals can be had, where that is limited.
+    pub(crate) reach: Option<u32>,
     pub(crate) closing: Closing,
     /// Makes the request of one page from symbol, name of the interval and open times.
     pub(crate) request: fn(&str, &'static str, Range) -> Request,
     /// Reads an answer into rising rows.
     pub(crate) read: ReadRows,
+    /// Tells by status, code and words whether a refusal means that there is no such market.
+    pub(crate) is_unknown: fn(u16, Option<i64>, &str) -> bool,
     pub(crate) manners: &'static Manners,
 }
 
@@ -62,11 +65,10 @@ impl std::fmt::Debug for CandleApi {
 impl RestClient {
     pub(crate) fn new(
         api: &'static CandleApi,
-        rest_url: &str,
+        reach: &Reach<'_>,
         clock: Arc<dyn Clock>,
-        timeout: Duration,
     ) -> Result<Self, ExchangeError> {
-        Ok(Self { api, http: HttpClient::new(rest_url, timeout, api.manners)?, clock })
+        Ok(Self { api, http: HttpClient::new(reach, api.manners)?, clock })
     }
 
     pub(crate) const fn http(&self) -> &HttpClient {
@@ -102,6 +104,27 @@ impl RestClient {
         Ok(candles)
     }
 
+    /// Does what [`crate::CandleSource::check_symbol`] promises.
+    pub(crate) async fn check_symbol(
+        &self,
+        symbol: &str,
+        interval: Interval,
+    ) -> Result<(), ExchangeError> {
+        let symbol = self.symbol(symbol)?;
+        let name = intervals::named(self.api.intervals, interval, self.api.interval_rule)?;
+        let to_ms = interval.floor(self.clock.now_ms());
+        let page = Range { from_ms: (to_ms - interval.as_ms()).max(0), to_ms };
+        match self.page(&symbol, name, interval, page).await {
+            // Gone or not, there were candles.
+            Ok(_) | Err(ExchangeError::TooOld { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) const fn reach(&self) -> Option<u32> {
+        self.api.reach
+    }
+
     async fn page(
         &self,
         symbol: &str,
@@ -111,7 +134,7 @@ impl RestClient {
     ) -> Result<Vec<CandleUpdate>, ExchangeError> {
         let Request { path, query } = (self.api.request)(symbol, name, page);
         let query: Vec<(&str, &str)> = query.iter().map(|(key, value)| (*key, &**value)).collect();
-        let (_, body) = self.http.get(&path, &query).await?;
+        let body = self.http.get(&path, &query).await.map_err(|error| self.named(symbol, error))?;
         let mut rows =
             (self.api.read)(&body, symbol, interval).map_err(|error| unreadable(&path, &error))?;
         // A full answer says nothing about what was before it: such candles exist and are gone.
@@ -129,11 +152,93 @@ impl RestClient {
         check_page(&path, &rows, page, limit.saturating_add(1))?;
         Ok(rows)
     }
+
+    /// Says of a refusal that it is the symbol which is wrong, where it is.
+    fn named(&self, symbol: &str, error: ExchangeError) -> ExchangeError {
+        match error {
+            ExchangeError::Refused { status, code, message }
+                if (self.api.is_unknown)(status, code, &message) =>
+            {
+                let (symbol, listed_at) = (symbol.to_owned(), self.api.manners.symbols);
+                ExchangeError::UnknownSymbol { symbol, message, listed_at }
+            }
+            other => other,
+        }
+    }
 }
 
+/// Makes the public client of an exchange of its [`CandleApi`].
+macro_rules! rest_client {
+    ($(#[$about:meta])* $name:ident, $api:expr) => {
+        $(#[$about])*
+        #[derive(Debug)]
+        pub struct $name {
+            rest: $crate::rest::RestClient,
+        }
+
+        impl $name {
+            /// Creates a client of the host `rest_url` (`https://host`, without a path), without a proxy.
+            ///
+            /// `clock`: market time, which tells what has closed. `timeout`: real time for one request.
+            ///
+            /// # Errors
+            /// [`ExchangeError::Config`](crate::ExchangeError::Config) when the address cannot be one.
+            pub fn new(
+                rest_url: &str,
+                clock: std::sync::Arc<dyn forecastd_core::Clock>,
+                timeout: std::time::Duration,
+            ) -> Result<Self, $crate::ExchangeError> {
+                let reach = $crate::http::Reach { rest_url, timeout, proxy: None };
+                Ok(Self { rest: $crate::rest::RestClient::new(&$api, &reach, clock)? })
+            }
+
+            /// Creates a client of the host, time-out and proxy of a feed's settings.
+            ///
+            /// # Errors
+            /// [`ExchangeError::Config`](crate::ExchangeError::Config) when the address cannot be one.
+            pub fn from_config(
+                config: &$crate::FeedConfig,
+                clock: std::sync::Arc<dyn forecastd_core::Clock>,
+            ) -> Result<Self, $crate::ExchangeError> {
+                Ok(Self { rest: $crate::rest::RestClient::new(&$api, &config.into(), clock)? })
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl $crate::CandleSource for $name {
+            async fn candles(
+                &self,
+                symbol: &str,
+                interval: forecastd_core::Interval,
+                from_ms: i64,
+                to_ms: i64,
+            ) -> Result<Vec<forecastd_core::Candle>, $crate::ExchangeError> {
+                self.rest.candles(symbol, interval, from_ms, to_ms).await
+            }
+
+            async fn check_symbol(
+                &self,
+                symbol: &str,
+                interval: forecastd_core::Interval,
+            ) -> Result<(), $crate::ExchangeError> {
+                self.rest.check_symbol(symbol, interval).await
+            }
+
+            fn reach(&self) -> Option<u32> {
+                self.rest.reach()
+            }
+        }
+    };
+}
+pub(crate) use rest_client;
+
 /// Gives the candles of an answer that does not say which are final the form of those that do.
-pub(crate) fn unmarked(rows: Vec<Candle>, symbol: &str, interval: Interval) -> Vec<CandleUpdate> {
-    let update =
-        |candle| CandleUpdate { symbol: symbol.to_owned(), interval, candle, is_final: None };
-    rows.into_iter().map(update).collect()
+pub(crate) fn unmarked(
+    rows: Vec<Candle>,
+    market: &str,
+    interval: Interval,
+) -> Result<Vec<CandleUpdate>, DecodeError> {
+    let symbol = symbol("symbol", market)?;
+    let update = |candle| CandleUpdate { symbol, interval, candle, is_final: None };
+    Ok(rows.into_iter().map(update).collect())
 }

@@ -12,25 +12,32 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use forecastd_core::Interval;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use crate::backoff::Backoff;
 use crate::config::FeedConfig;
+use crate::connect::{Refused, Socket, connect};
+use crate::error::ExchangeError;
 use crate::event::DropClass;
+use crate::http::Manners;
 use crate::message::{DecodeError, Message, shorten};
+use crate::proxy::ProxyUrl;
+use crate::source::CandleSource;
 use crate::tls::install_tls;
 
-/// Candles and trades take below 1 kB, the largest snapshots that exchanges send some 100 kB.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Most frames that are taken one after the other before anything else is looked at.
+const MAX_IN_ROW: usize = 64;
 /// How long a goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Shortest pause before coming back to an exchange that said it is not online: Kraken asks for 5 s.
@@ -57,6 +64,11 @@ pub(crate) trait Protocol: Send + Sync + fmt::Debug {
     fn ping(&self) -> Option<Ping> {
         None
     }
+    /// Whether the exchange confirms a subscription to a market that it does not have, and stays
+    /// silent: REST is asked then.
+    fn confirms_unknown_symbols(&self) -> bool {
+        false
+    }
     /// The number of a message where the exchange numbers all messages of a connection by ones. A
     /// jump ends the connection.
     fn sequence(&self, _text: &str) -> Option<u64> {
@@ -70,28 +82,43 @@ pub(crate) enum SocketEvent {
     Connected,
     Subscribed,
     Data(Message),
-    Unreadable(DropClass),
-    Disconnected { reason: String, retry_in: Duration },
+    Unreadable {
+        class: DropClass,
+        /// What is wrong with it.
+        reason: String,
+    },
+    Disconnected {
+        reason: String,
+        retry_in: Duration,
+    },
 }
 
 /// The part of the settings that concerns the connection.
 #[derive(Debug, Clone)]
 pub(crate) struct SocketSettings {
+    symbol: String,
+    interval: Interval,
+    proxy: Option<ProxyUrl>,
     connect_timeout: Duration,
     idle_timeout: Duration,
     backoff_min: Duration,
     backoff_max: Duration,
     max_age: Duration,
+    manners: &'static Manners,
 }
 
-impl From<&FeedConfig> for SocketSettings {
-    fn from(config: &FeedConfig) -> Self {
+impl SocketSettings {
+    pub(crate) fn new(config: &FeedConfig, manners: &'static Manners) -> Self {
         Self {
+            symbol: config.symbol.clone(),
+            interval: config.interval,
+            proxy: config.proxy.clone(),
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
             backoff_min: config.backoff_min,
             backoff_max: config.backoff_max,
             max_age: config.max_connection_age,
+            manners,
         }
     }
 }
@@ -100,17 +127,20 @@ impl From<&FeedConfig> for SocketSettings {
 enum End {
     /// The owner wants to stop, or is gone.
     Stopped,
-    /// Lost; `is_planned` when this side or the exchange replaces a healthy connection.
-    Lost { reason: String, is_planned: bool },
+    /// Lost; `is_planned` when this side or the exchange replaces a healthy connection, `wait` when it
+    /// makes no sense to come back earlier.
+    Lost { reason: String, is_planned: bool, wait: Duration },
 }
 
 impl End {
     fn lost(reason: impl Into<String>) -> Self {
-        Self::Lost { reason: reason.into(), is_planned: false }
+        Self::Lost { reason: reason.into(), is_planned: false, wait: Duration::ZERO }
+    }
+
+    fn planned(reason: impl Into<String>) -> Self {
+        Self::Lost { reason: reason.into(), is_planned: true, wait: Duration::ZERO }
     }
 }
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Waits until the owner wants to stop; a dropped sender counts as that.
 pub(crate) async fn cancelled(cancel: &mut watch::Receiver<bool>) {
@@ -122,11 +152,13 @@ pub(crate) async fn cancelled(cancel: &mut watch::Receiver<bool>) {
 pub(crate) async fn run_socket(
     settings: SocketSettings,
     protocol: Box<dyn Protocol>,
+    source: Arc<dyn CandleSource>,
     seed: u64,
     events: mpsc::Sender<SocketEvent>,
     mut cancel: watch::Receiver<bool>,
 ) {
     install_tls();
+    let is_known = AtomicBool::new(!protocol.confirms_unknown_symbols());
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, seed);
     loop {
         let started = Instant::now();
@@ -138,7 +170,15 @@ pub(crate) async fn run_socket(
             has_data: false,
             is_offline: false,
         };
-        let End::Lost { reason, is_planned } = session.run().await else {
+        let unknown = unknown_symbol(&*source, &settings, &is_known);
+        let end = tokio::select! {
+            biased;
+            end = session.run() => end,
+            reason = unknown => {
+                End::Lost { reason, is_planned: false, wait: settings.backoff_max }
+            }
+        };
+        let End::Lost { reason, is_planned, wait } = end else {
             return;
         };
         // Only a connection that was of use for a while proves that the trouble is over; a host
@@ -146,7 +186,7 @@ pub(crate) async fn run_socket(
         if session.has_data && (is_planned || started.elapsed() >= settings.backoff_max) {
             backoff.reset();
         }
-        let mut retry_in = backoff.next_pause();
+        let mut retry_in = backoff.next_pause().max(wait);
         if session.is_offline {
             retry_in = retry_in.max(OFFLINE_PAUSE);
         }
@@ -160,6 +200,23 @@ pub(crate) async fn run_socket(
             () = tokio::time::sleep(retry_in) => {}
         }
     }
+}
+
+/// Asks once whether the market exists, and returns what to say when it does not; never returns when
+/// it does, or when nobody can tell.
+async fn unknown_symbol(
+    source: &dyn CandleSource,
+    settings: &SocketSettings,
+    is_known: &AtomicBool,
+) -> String {
+    if !is_known.load(Ordering::Relaxed) {
+        match source.check_symbol(&settings.symbol, settings.interval).await {
+            Ok(()) => is_known.store(true, Ordering::Relaxed),
+            Err(error @ ExchangeError::UnknownSymbol { .. }) => return error.to_string(),
+            Err(error) => tracing::debug!(%error, "nobody can say whether the market exists"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits until the owner wants to stop or nobody receives `events` any more.
@@ -177,6 +234,11 @@ async fn send(
     event: SocketEvent,
     cancel: &mut watch::Receiver<bool>,
 ) -> bool {
+    let event = match events.try_send(event) {
+        Ok(()) => return true,
+        Err(TrySendError::Closed(_)) => return false,
+        Err(TrySendError::Full(event)) => event,
+    };
     tokio::select! {
         biased;
         () = cancelled(cancel) => false,
@@ -209,26 +271,24 @@ impl Session<'_> {
     }
 
     async fn connect(&mut self) -> Result<Socket, End> {
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MAX_MESSAGE_BYTES))
-            .max_frame_size(Some(MAX_MESSAGE_BYTES))
-            .read_buffer_size(16 * 1024);
+        let SocketSettings { proxy, manners, connect_timeout: limit, .. } = self.settings;
         let url = self.protocol.url();
-        let connecting = Box::pin(connect_async_with_config(url, Some(config), true));
-        let limit = self.settings.connect_timeout;
+        let connecting = Box::pin(connect(url, proxy.as_ref(), manners));
         let connected = tokio::select! {
             biased;
             () = abandoned(self.cancel, self.events) => return Err(End::Stopped),
-            connected = timeout(limit, connecting) => connected,
+            connected = timeout(*limit, connecting) => connected,
         };
         let mut socket = match connected {
             Err(_) => {
                 return Err(End::lost(format!("no connection to {url} within {limit:?}")));
             }
-            Ok(Err(error)) => {
-                return Err(End::lost(describe(&format!("cannot connect to {url}"), &error)));
+            Ok(Err(Refused { reason, wait, is_blocked })) => {
+                // Going on at the usual pace could only make it worse.
+                let wait = if is_blocked { wait.max(self.settings.backoff_max) } else { wait };
+                return Err(End::Lost { reason, is_planned: false, wait });
             }
-            Ok(Ok((socket, _response))) => socket,
+            Ok(Ok(socket)) => socket,
         };
         if !self.tell(SocketEvent::Connected).await {
             return Err(End::Stopped);
@@ -250,26 +310,37 @@ impl Session<'_> {
         let mut silent_at = opened + self.settings.idle_timeout;
         let mut last_sequence = None;
         let ping = self.protocol.ping();
+        let (mut ready, mut in_row, mut arrived) = (None, 0, opened);
         let mut ping_at = ping.as_ref().map_or(too_old, |ping| opened + ping.every);
         loop {
             let confirm_at = if waiting.is_empty() { too_old } else { confirm_by };
-            let frame = tokio::select! {
-                biased;
-                () = abandoned(self.cancel, self.events) => return End::Stopped,
-                // Before the frames: a busy connection must not put off its pings.
-                () = sleep_until(ping_at), if ping.is_some() => {
-                    if let Some(ping) = &ping {
-                        ping_at = Instant::now() + ping.every;
-                        if let Err(end) = self.send_text(socket, "ping", ping.text.clone()).await {
-                            return end;
+            // Frames that are there already are taken in a row: asking the clock and all the others
+            // in between would cost several times as much as the frame.
+            let frame = if let Some(frame) = ready.take() {
+                in_row += 1;
+                frame
+            } else {
+                in_row = 1;
+                let frame = tokio::select! {
+                    biased;
+                    () = abandoned(self.cancel, self.events) => return End::Stopped,
+                    // Before the frames: a busy connection must not put off its pings.
+                    () = sleep_until(ping_at), if ping.is_some() => {
+                        if let Some(ping) = &ping {
+                            ping_at = Instant::now() + ping.every;
+                            if let Err(end) = self.send_text(socket, "ping", ping.text.clone()).await {
+                                return end;
+                            }
                         }
+                        continue;
                     }
-                    continue;
-                }
-                frame = socket.next() => frame,
-                () = sleep_until(confirm_at.min(silent_at).min(too_old)) => {
-                    return self.timed_out(!waiting.is_empty() && Instant::now() >= confirm_by, silent_at);
-                }
+                    frame = socket.next() => frame,
+                    () = sleep_until(confirm_at.min(silent_at).min(too_old)) => {
+                        return self.timed_out(!waiting.is_empty() && Instant::now() >= confirm_by, silent_at);
+                    }
+                };
+                arrived = Instant::now();
+                frame
             };
             let text = match frame {
                 None => return End::lost("connection closed"),
@@ -284,7 +355,9 @@ impl Session<'_> {
                 }
                 Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => continue,
                 Some(Ok(Frame::Binary(_))) => {
-                    if !self.tell(SocketEvent::Unreadable(DropClass::Binary)).await {
+                    let reason = "binary message".to_owned();
+                    let event = SocketEvent::Unreadable { class: DropClass::Binary, reason };
+                    if !self.tell(event).await {
                         return End::Stopped;
                     }
                     continue;
@@ -303,15 +376,19 @@ impl Session<'_> {
                 Err(end) => return end,
                 Ok(None) => {}
                 Ok(Some(event)) => {
-                    if matches!(event, SocketEvent::Data(Message::Candles(_) | Message::Trades(_)))
+                    // All data but the news about the newest trade, which come without one too.
+                    if matches!(&event, SocketEvent::Data(data) if !matches!(data, Message::LastTrade(_)))
                     {
                         self.has_data = true;
-                        silent_at = Instant::now() + self.settings.idle_timeout;
+                        silent_at = arrived + self.settings.idle_timeout;
                     }
                     if !self.tell(event).await {
                         return End::Stopped;
                     }
                 }
+            }
+            if in_row < MAX_IN_ROW {
+                ready = socket.next().now_or_never();
             }
         }
     }
@@ -325,18 +402,19 @@ impl Session<'_> {
         let message = match self.protocol.decode(text) {
             Ok(message) => message,
             Err(error) => {
-                tracing::debug!(%error, "message dropped");
-                return Ok(Some(SocketEvent::Unreadable(DropClass::Invalid)));
+                let (class, reason) = (DropClass::Invalid, error.to_string());
+                return Ok(Some(SocketEvent::Unreadable { class, reason }));
             }
         };
         match message {
             Message::Nack { reason } => {
-                Err(End::lost(format!("exchange refused the subscription: {reason}")))
+                let SocketSettings { symbol, manners, .. } = self.settings;
+                let listed_at = manners.symbols;
+                Err(End::lost(format!(
+                    "exchange refused the subscription to {symbol}: {reason} (symbols: {listed_at})"
+                )))
             }
-            Message::GoingAway => {
-                let reason = "exchange announced a shutdown".to_owned();
-                Err(End::Lost { reason, is_planned: true })
-            }
+            Message::GoingAway => Err(End::planned("exchange announced a shutdown")),
             Message::Ack { .. } | Message::Subscriptions(_) => {
                 let was_waiting = !waiting.is_empty();
                 for position in self.protocol.confirmed_by(&message) {
@@ -352,9 +430,10 @@ impl Session<'_> {
                 Ok(None)
             }
             Message::Heartbeat | Message::Pong | Message::Other => Ok(None),
-            Message::Candles(_) | Message::Trades(_) | Message::LastTrade(_) => {
-                Ok(Some(SocketEvent::Data(message)))
-            }
+            Message::Candles(_)
+            | Message::Trade(_)
+            | Message::Trades(_)
+            | Message::LastTrade(_) => Ok(Some(SocketEvent::Data(message))),
         }
     }
 
@@ -365,8 +444,7 @@ impl Session<'_> {
         } else if Instant::now() >= silent_at {
             End::lost(format!("no market data for {:?}", self.settings.idle_timeout))
         } else {
-            let reason = "connection replaced because of its age".into();
-            End::Lost { reason, is_planned: true }
+            End::planned("connection replaced because of its age")
         }
     }
 

@@ -26,6 +26,16 @@ pub trait CandleSource: Send + Sync + fmt::Debug {
         to_ms: i64,
     ) -> Result<Vec<Candle>, ExchangeError>;
 
+    /// Asks the exchange whether it has the market `symbol` with candles of `interval`.
+    ///
+    /// A source that cannot tell says yes.
+    ///
+    /// # Errors
+    /// [`ExchangeError::UnknownSymbol`] when it has not; any other error says nothing about the symbol.
+    async fn check_symbol(&self, _symbol: &str, _interval: Interval) -> Result<(), ExchangeError> {
+        Ok(())
+    }
+
     /// Returns how many of the newest intervals can be had; `None` where nothing is too old.
     fn reach(&self) -> Option<u32> {
         None

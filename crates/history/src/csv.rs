@@ -1,4 +1,4 @@
-//! Candles as lines of text.
+//! Candles as lines of text. Blank lines, and lines that begin with `#`, say nothing.
 
 use std::io::{self, BufRead, Read as _, Write};
 
@@ -17,7 +17,10 @@ pub const HEADER: &str = "open_time_ms,open,high,low,close,volume,trade_count";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Writes one candle as a line under [`HEADER`]; read back, it is the same to the bit.
-pub(crate) fn write_row(out: &mut impl Write, candle: &Candle) -> io::Result<()> {
+///
+/// # Errors
+/// Writing fails.
+pub fn csv_row(out: &mut impl Write, candle: &Candle) -> io::Result<()> {
     let Candle { open_time_ms, open, high, low, close, volume, trade_count } = candle;
     write!(out, "{open_time_ms},{open},{high},{low},{close},{volume},")?;
     match trade_count {
@@ -116,7 +119,8 @@ impl CsvRows {
         Ok(rows)
     }
 
-    /// Reads the next line that is not blank into the buffer, with a line feed at its end.
+    /// Reads the next line that is neither blank nor a comment into the buffer, with a line feed at
+    /// its end.
     fn next_line(&mut self) -> Result<bool, HistoryError> {
         loop {
             self.buffer.clear();
@@ -137,7 +141,7 @@ impl CsvRows {
             if !self.buffer.ends_with(b"\n") {
                 self.buffer.push(b'\n');
             }
-            if !self.buffer.trim_ascii().is_empty() {
+            if !matches!(self.buffer.trim_ascii().first(), None | Some(b'#')) {
                 return Ok(true);
             }
         }

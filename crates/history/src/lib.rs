@@ -28,7 +28,7 @@ mod time;
 mod unpack;
 mod writer;
 
-pub use csv::HEADER;
+pub use csv::{HEADER, csv_row};
 pub use error::{HistoryError, Place};
 pub use join::Joiner;
 pub use numbers::read_numbers;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::write::GzEncoder;
 use forecastd_core::Candle;
 
-use crate::csv::{HEADER, write_row};
+use crate::csv::{HEADER, csv_row};
 use crate::error::HistoryError;
 use crate::parquet::ParquetWriter;
 
@@ -124,9 +124,9 @@ impl CandleWriter {
     /// [`HistoryError::Write`].
     pub fn push(&mut self, candle: &Candle) -> Result<(), HistoryError> {
         let written = match &mut self.out {
-            Some(Out::Csv(out)) => write_row(out, candle),
-            Some(Out::Gzip(out)) => write_row(out, candle),
-            Some(Out::Zstd(out)) => write_row(&mut out.0, candle),
+            Some(Out::Csv(out)) => csv_row(out, candle),
+            Some(Out::Gzip(out)) => csv_row(out, candle),
+            Some(Out::Zstd(out)) => csv_row(&mut out.0, candle),
             Some(Out::Parquet(out)) => out.push(candle),
             None => Err(io::Error::other("closed after an error")),
         };

@@ -221,7 +221,7 @@ fn headers_of_other_programs_and_their_times_give_the_same_candles() {
     )
     .unwrap();
     for text in [
-        "\u{feff}timestamp,open,high,low,close,volume,turnover\r\n1678406400,1,3,0.5,2,7,9\r\n\r\n1678406460,2,2,2,2,0,0\r\n",
+        "# of an exchange\n\u{feff}timestamp,open,high,low,close,volume,turnover\r\n1678406400,1,3,0.5,2,7,9\r\n\r\n1678406460,2,2,2,2,0,0\r\n",
         "Date,Open,High,Low,Close,Volume BTC,Volume USDT\n\"2023-03-10 00:00:00\",\"1\",3,0.5,2,7,9\n2023-03-10 00:01:00, 2 ,2,2,2,0,0",
         "time,low,high,open,close,volume\n1678406400000000,0.5,3,1,2,7\n1678406460000000,2,2,2,2,0\n",
         "symbol,volume,close,low,high,open,start,note\nX,7,2,0.5,3,1,2023-03-10T00:00:00Z,\"a, b\"\nX,0,2,2,2,2,2023-03-10T00:01:00Z,\n",

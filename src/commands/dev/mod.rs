@@ -1,6 +1,7 @@
 //! `forecastd dev`: the whole network on this machine.
 
 mod board;
+mod exchanges;
 mod network;
 mod plan;
 mod progress;

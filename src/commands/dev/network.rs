@@ -9,20 +9,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use forecastd_actors::events::{EventLine, EventSink};
 use forecastd_chain::{AxonEndpoint, Chain as _, ChainConfig, Keypair, Subtensor};
-use forecastd_core::{Candle, Clock, Rao, ScaledClock, Signer};
+use forecastd_core::{Clock, Rao, ScaledClock, Signer};
 use forecastd_devnet::chain::{DevChain, DevChainConfig, GenesisNeuron};
-use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, recording};
+use forecastd_devnet::exchange::SimExchange;
 use forecastd_devnet::peers::{self, LiarKind, PeerHandle, PeerKind};
-use forecastd_history::read_candles;
 use forecastd_wire::AxonTarget;
 
 use super::board::Names;
-use super::plan::{self, ExchangeAddress, Member, Part, Simulators};
+use super::exchanges;
+use super::plan::{self, Member, Part, Simulators};
 use super::progress::{Progress, ProgressFile};
 use crate::clock::{SteadyClock, SystemClock};
 use crate::config::{Config, DevMiner};
-use crate::daemon::{Daemon, Environment, StartError};
-use crate::exit::Exit;
+use crate::daemon::{Daemon, Environment};
 
 /// The chain's state in the data directory.
 const CHAIN_FILE: &str = "chain.bin";
@@ -87,15 +86,13 @@ impl Network {
         let data_dir = &options.data_dir;
         std::fs::create_dir_all(data_dir)
             .with_context(|| format!("creating the data directory {}", data_dir.display()))?;
-        let candles = candles(base)?;
+        let recordings = exchanges::recordings(base)?;
         let progress = ProgressFile::new(data_dir);
         let mut state = match progress.load()? {
             Some(state) => state,
             None => Progress::new(base.dev.start.ms),
         };
-        let interval = base.stream.first().context("no stream is configured")?.interval;
-        let ends_ms = candles.last().map_or(0, |candle| candle.close_time_ms(interval));
-        check_span(base, &candles, &state, ends_ms)?;
+        let ends_ms = exchanges::check_span(base, &recordings, &state)?;
 
         let real: Arc<dyn Clock> = Arc::new(SystemClock);
         let steady: Arc<dyn Clock> = Arc::new(SteadyClock::start());
@@ -104,11 +101,11 @@ impl Network {
         let events = EventSink::new(Arc::clone(&market), "network".into());
         let reports = Some(events.subscribe());
         let members = plan::members(&base.dev.miners);
-        let exchanges = start_exchanges(base, candles, &market).await?;
+        let exchanges = exchanges::start(base, &recordings, &market).await?;
         let chain = start_chain(base, &members, data_dir, &market).await?;
         let simulators = Simulators {
             chain: chain.ws_url().to_owned(),
-            exchanges: exchanges.iter().map(|(name, sim)| (name.clone(), address(sim))).collect(),
+            exchanges: exchanges::addresses(&exchanges),
         };
         state.chain.clone_from(&simulators.chain);
         state.exchanges.clone_from(&simulators.exchanges);
@@ -255,74 +252,6 @@ fn free_or_any(wanted: SocketAddr) -> SocketAddr {
 fn axon_listen(state: &Progress, name: &str) -> SocketAddr {
     let port = state.axon_ports.get(name).copied().unwrap_or(0);
     free_or_any(SocketAddr::new(plan::AXON_IP, port))
-}
-
-fn candles(base: &Config) -> anyhow::Result<Vec<Candle>> {
-    let interval = base.stream.first().context("no stream is configured")?.interval;
-    match &base.dev.data {
-        Some(path) => read_candles(path, interval)
-            .with_context(|| format!("reading {} (config key dev.data)", path.display())),
-        None => recording::embedded().context("reading the built-in recording"),
-    }
-}
-
-/// The start must leave history for the lookback and candles to come.
-fn check_span(
-    base: &Config,
-    candles: &[Candle],
-    state: &Progress,
-    ends_ms: i64,
-) -> anyhow::Result<()> {
-    let first_ms = candles.first().map_or(i64::MAX, |candle| candle.open_time_ms);
-    for stream in &base.stream {
-        let spec = stream.spec();
-        let lookback = i64::try_from(spec.lookback).unwrap_or(i64::MAX);
-        let least_ms = first_ms.saturating_add(spec.interval.as_ms().saturating_mul(lookback));
-        if state.market_ms >= least_ms && state.market_ms < ends_ms {
-            continue;
-        }
-        let what = if state.market_ms == state.began_ms {
-            "config key `dev.start`"
-        } else {
-            "the network's market time, which goes on where it stopped: begin anew with another \
-             --data-dir"
-        };
-        let time = |ms| chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
-        let error = anyhow::anyhow!(
-            "{what}: {} must lie between {} and {}, where the recording has history and a future",
-            time(state.market_ms),
-            time(least_ms),
-            time(ends_ms)
-        );
-        return Err(StartError { exit: Exit::Config, error }.into());
-    }
-    Ok(())
-}
-
-async fn start_exchanges(
-    base: &Config,
-    candles: Vec<Candle>,
-    market: &Arc<dyn Clock>,
-) -> anyhow::Result<BTreeMap<String, SimExchange>> {
-    let stream = base.stream.first().context("no stream is configured")?;
-    let candles: Arc<[Candle]> = candles.into();
-    let mut exchanges = BTreeMap::new();
-    for feed in base.feed.iter().filter(|feed| feed.stream == stream.id) {
-        if feed.exchange != forecastd_exchange::Exchange::Binance {
-            continue;
-        }
-        let interval = stream.interval;
-        let mut config = SimExchangeConfig::new(Arc::clone(&candles), interval, Arc::clone(market));
-        config.symbol = feed.symbol();
-        let exchange = forecastd_devnet::exchange::spawn(config);
-        let exchange = exchange.await.context("starting the simulated exchange")?;
-        exchanges.insert(feed.exchange.to_string(), exchange);
-    }
-    Ok(exchanges)
-}
-
-fn address(exchange: &SimExchange) -> ExchangeAddress {
-    ExchangeAddress { ws: exchange.ws_url.clone(), rest: exchange.rest_url.clone() }
 }
 
 async fn start_chain(

@@ -11,6 +11,7 @@ use forecastd_core::Role;
 use forecastd_models::ModelKind;
 use serde::{Deserialize, Serialize};
 
+use super::exchanges;
 use crate::config::{ByteSize, Config, DevMiner, ModelConfig, Network, Secret};
 
 /// Where the embedded miners listen. The chain refuses exactly 127.0.0.1 as an axon's address, as
@@ -105,7 +106,7 @@ impl Member {
 pub struct Simulators {
     /// The chain's WebSocket.
     pub chain: String,
-    /// The exchanges, by name.
+    /// The exchanges, by market.
     pub exchanges: BTreeMap<String, ExchangeAddress>,
 }
 
@@ -133,12 +134,8 @@ pub(super) fn node_config(
     config.wallet.uri = Secret::new(member.uri.clone());
     config.store.path = data_dir.join(&member.name);
     config.store.cache = NODE_CACHE;
-    config.feed.retain(|feed| simulators.exchanges.contains_key(feed.exchange.as_str()));
-    for stream in &mut config.stream {
-        stream.quorum = 1;
-    }
     for feed in &mut config.feed {
-        if let Some(address) = simulators.exchanges.get(feed.exchange.as_str()) {
+        if let Some(address) = simulators.exchanges.get(&exchanges::market(feed)) {
             feed.ws_url = Some(address.ws.clone());
             feed.rest_url = Some(address.rest.clone());
         }

@@ -25,7 +25,7 @@ pub(super) struct Progress {
     pub market_ms: i64,
     /// Addresses of the simulators, for other programs on this machine.
     pub chain: String,
-    /// The simulated exchanges, by name.
+    /// The simulated exchanges, by market.
     pub exchanges: BTreeMap<String, ExchangeAddress>,
     /// The miners' ports by name. A continued network takes them again: its validator asks at once,
     /// where the chain says, and new addresses take blocks to get there.

@@ -157,8 +157,9 @@ section! {
         speed: f64 = 600.0, Float(1.0, 100_000.0), "times real time", Start;
         /// Market time at which a new network begins; a network that is continued goes on where it
         /// stopped.
-        start: UtcTime = "2025-01-11T00:00:00Z", Any, "", Start;
-        /// Candles to replay, CSV or CSV.gz; the built-in recording when empty.
+        start: UtcTime = "2023-03-03T00:00:00Z", Any, "", Start;
+        /// Candles to replay: a file of any form that `history` reads for all exchanges, or a folder
+        /// with one for each, such as `kraken-5m.csv.gz`; the built-in recording of March 2023 when empty.
         data: Option<PathBuf> = "", Any, "", Start;
         /// The miners, each with its own hotkey.
         miners: Vec<DevMiner> = ["model", "last", "drift", "copier", "liar", "silent"], Any, "", Start;

@@ -10,7 +10,8 @@
 //! them changes no bit. The arithmetic is that of [`crate::features::aggregate_step`]. All numbers
 //! are checked before they are used, so nothing that comes out is NaN, infinite or out of bounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -153,24 +154,43 @@ pub fn merge_bars(
     interval: Interval,
     rules: &MergeRules,
 ) -> Result<Vec<Merged>, MergeError> {
-    let mut steps: BTreeMap<i64, Vec<(SourceId, Option<Bar>)>> = BTreeMap::new();
-    for (source, bars) in sources {
-        for bar in *bars {
-            let step = steps.entry(bar.candle.open_time_ms).or_default();
-            match step.last_mut() {
-                Some(last) if last.0 == *source => last.1 = Some(*bar),
-                _ => step.push((*source, Some(*bar))),
-            }
-        }
-    }
     check(sources.iter().map(|(source, _)| *source), rules)?;
-    let merge_one = |(at_ms, mut parts): (i64, Vec<(SourceId, Option<Bar>)>)| {
-        let have: BTreeSet<SourceId> = parts.iter().map(|part| part.0).collect();
-        let absent = sources.iter().filter(|(source, _)| !have.contains(source));
-        parts.extend(absent.map(|(source, _)| (*source, None)));
-        merge(at_ms, parts, interval, rules)
-    };
-    Ok(steps.into_iter().map(merge_one).collect())
+    let mut rows: Vec<(SourceId, Cow<'_, [Bar]>)> =
+        sources.iter().map(|(source, bars)| (*source, rising(bars))).collect();
+    rows.sort_unstable_by_key(|row| row.0);
+    let mut next = vec![0; rows.len()];
+    let mut merged = Vec::with_capacity(rows.iter().map(|row| row.1.len()).max().unwrap_or(0));
+    let mut room = Room::default();
+    loop {
+        let heads = || rows.iter().zip(&next).map(|((source, bars), at)| (*source, bars.get(*at)));
+        let times = heads().filter_map(|(_, bar)| bar).map(|bar| bar.candle.open_time_ms);
+        let Some(at_ms) = times.min() else { return Ok(merged) };
+        let parts = heads()
+            .map(|(source, bar)| (source, bar.filter(|bar| bar.candle.open_time_ms == at_ms)));
+        room.parts.clear();
+        room.parts.extend(parts);
+        for (at, (_, bar)) in next.iter_mut().zip(&room.parts) {
+            *at += usize::from(bar.is_some());
+        }
+        merged.push(merge(at_ms, &mut room, interval, rules));
+    }
+}
+
+/// One source's bars in strictly rising order of time; of two of one time the later in the list.
+fn rising(bars: &[Bar]) -> Cow<'_, [Bar]> {
+    if bars.is_sorted_by(|a, b| a.candle.open_time_ms < b.candle.open_time_ms) {
+        return Cow::Borrowed(bars);
+    }
+    let mut sorted = bars.to_vec();
+    sorted.sort_by_key(|bar| bar.candle.open_time_ms);
+    sorted.dedup_by(|later, kept| {
+        let is_same = later.candle.open_time_ms == kept.candle.open_time_ms;
+        if is_same {
+            *kept = *later;
+        }
+        is_same
+    });
+    Cow::Owned(sorted)
 }
 
 /// Merges the bars of one interval; a source without one is `None`.
@@ -184,7 +204,10 @@ pub fn merge_step(
     rules: &MergeRules,
 ) -> Result<Merged, MergeError> {
     check(parts.iter().map(|part| part.0), rules)?;
-    Ok(merge(open_time_ms, parts.to_vec(), interval, rules))
+    let parts = parts.iter().map(|(source, bar)| (*source, bar.as_ref()));
+    let mut room = Room { parts: parts.collect(), ..Room::default() };
+    room.parts.sort_unstable_by_key(|part| part.0);
+    Ok(merge(open_time_ms, &mut room, interval, rules))
 }
 
 /// Decides what the bars of several sources say about the horizon that starts at `start_ms`.
@@ -225,19 +248,26 @@ fn check(
     Ok(())
 }
 
-fn merge(
-    open_time_ms: i64,
-    mut parts: Vec<(SourceId, Option<Bar>)>,
-    interval: Interval,
-    rules: &MergeRules,
-) -> Merged {
-    parts.sort_unstable_by_key(|part| part.0);
+/// The lists of one step, kept for the next one.
+#[derive(Default)]
+struct Room<'a> {
+    /// What there is to merge, by source.
+    parts: Vec<(SourceId, Option<&'a Bar>)>,
+    heard: Vec<(SourceId, &'a Bar)>,
+    used: Vec<(SourceId, &'a Bar)>,
+    candles: Vec<&'a Candle>,
+    closes: Vec<f64>,
+}
+
+/// Merges `room.parts`.
+fn merge(open_time_ms: i64, room: &mut Room<'_>, interval: Interval, rules: &MergeRules) -> Merged {
+    let Room { parts, heard, used, candles, closes } = room;
     let mut left_out = Vec::new();
-    let mut heard: Vec<(SourceId, Bar)> = Vec::new();
-    for (source, bar) in parts {
+    heard.clear();
+    for &(source, bar) in &*parts {
         let reason = match bar {
             None => LeftOutReason::Missing,
-            Some(bar) if !is_bounded(&bar, open_time_ms, interval) => LeftOutReason::Invalid,
+            Some(bar) if !is_bounded(bar, open_time_ms, interval) => LeftOutReason::Invalid,
             Some(Bar { state: BarState::Void, .. }) => LeftOutReason::State(BarState::Void),
             Some(bar) => {
                 heard.push((source, bar));
@@ -246,22 +276,24 @@ fn merge(
         };
         left_out.push(LeftOut { source, reason });
     }
-    let whole: Vec<(SourceId, Bar)> =
-        heard.iter().filter(|(_, bar)| bar.state.is_whole()).copied().collect();
-    let (mut used, mut outliers) = without_outliers(&whole, rules.outlier_part);
+    used.clear();
+    used.extend(heard.iter().filter(|(_, bar)| bar.state.is_whole()));
+    let mut outliers = leave_outliers_out(used, closes, rules.outlier_part);
     let is_quorum = used.len() >= rules.quorum;
     if is_quorum {
         for (source, bar) in heard.iter().filter(|(_, bar)| !bar.state.is_whole()) {
             left_out.push(LeftOut { source: *source, reason: LeftOutReason::State(bar.state) });
         }
     } else {
-        (used, outliers) = without_outliers(&heard, rules.outlier_part);
+        used.clone_from(heard);
+        outliers = leave_outliers_out(used, closes, rules.outlier_part);
     }
     left_out.extend(outliers);
     left_out.sort_by_key(|left| left.source);
-    let candles: Vec<&Candle> = used.iter().map(|(_, bar)| &bar.candle).collect();
+    candles.clear();
+    candles.extend(used.iter().map(|(_, bar)| &bar.candle));
     let worst = used.iter().map(|(_, bar)| bar.state).max().unwrap_or(BarState::Void);
-    let bar = aggregate_step(open_time_ms, &candles, &rules.fields).map(|candle| Bar {
+    let bar = aggregate_step(open_time_ms, candles, &rules.fields).map(|candle| Bar {
         candle,
         state: if is_quorum { worst } else { BarState::Partial },
         is_flat: used.iter().all(|(_, bar)| bar.is_flat),
@@ -279,25 +311,30 @@ fn is_bounded(bar: &Bar, open_time_ms: i64, interval: Interval) -> bool {
         && candle.volume <= MAX_VOLUME
 }
 
-/// Parts the sources into those near the median close and those away from it.
-fn without_outliers(bars: &[(SourceId, Bar)], part: f64) -> (Vec<(SourceId, Bar)>, Vec<LeftOut>) {
-    let closes: Vec<f64> = bars.iter().map(|(_, bar)| bar.candle.close).collect();
-    let Some(median) = aggregate(&closes, Aggregation::Median) else {
-        return (Vec::new(), Vec::new());
+/// Takes the sources whose close is away from the median one out of `bars` and returns them.
+fn leave_outliers_out(
+    bars: &mut Vec<(SourceId, &Bar)>,
+    closes: &mut Vec<f64>,
+    part: f64,
+) -> Vec<LeftOut> {
+    closes.clear();
+    closes.extend(bars.iter().map(|(_, bar)| bar.candle.close));
+    let Some(median) = aggregate(closes, Aggregation::Median) else {
+        bars.clear();
+        return Vec::new();
     };
-    let mut near = Vec::with_capacity(bars.len());
     let mut away = Vec::new();
-    for (source, bar) in bars {
+    bars.retain(|(source, bar)| {
         let distance = (bar.candle.close - median).abs() / median;
-        if distance <= part {
-            near.push((*source, *bar));
-        } else {
+        let is_near = distance <= part;
+        if !is_near {
             // A median near the least double would make the quotient infinite.
             let reason = LeftOutReason::Outlier { part: distance.min(f64::MAX) };
             away.push(LeftOut { source: *source, reason });
         }
-    }
-    (near, away)
+        is_near
+    });
+    away
 }
 
 #[cfg(test)]

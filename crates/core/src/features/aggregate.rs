@@ -124,8 +124,10 @@ pub fn aggregate_step(
     rules: &CandleAggregation,
 ) -> Option<Candle> {
     let volumes: Vec<f64> = parts.iter().map(|candle| candle.volume).collect();
-    let field = |of: fn(&Candle) -> f64, rule| {
-        let values: Vec<f64> = parts.iter().map(|candle| of(candle)).collect();
+    let mut values = Vec::with_capacity(parts.len());
+    let mut field = |of: fn(&Candle) -> f64, rule| {
+        values.clear();
+        values.extend(parts.iter().map(|candle| of(candle)));
         aggregate_weighted(&values, &volumes, rule)
     };
     let open = field(|c| c.open, rules.open)?;

@@ -5,7 +5,7 @@
 //! they make up exactly that candle. A falling candle visits its high first, a rising one its low.
 //! They are a stand-in for real ones in number, size and path.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use forecastd_core::{Candle, Interval, TradeSide};
 
@@ -17,6 +17,9 @@ const TURNS: [usize; 4] = [0, 4, 8, TRADES_PER_CANDLE - 1];
 const SIZE_STEPS: f64 = 1e8;
 /// The exchange's smallest step of a price.
 const PRICE_STEPS: f64 = 100.0;
+
+/// Distortions that are kept.
+const MAX_DISTORTIONS: usize = 64;
 
 /// One derived execution.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +37,16 @@ pub(super) struct Bar {
     pub(super) candle: Candle,
     /// First and last id of its executions; `None` without any.
     pub(super) ids: Option<(u64, u64)>,
+    /// Sum of price times size over its executions.
+    pub(super) turnover: f64,
+}
+
+/// Wrong prices of the candles that open in `from_ms..to_ms`.
+#[derive(Debug, Clone, Copy)]
+struct Distortion {
+    from_ms: i64,
+    to_ms: i64,
+    factor: f64,
 }
 
 /// The recording and the rules for reading it.
@@ -41,11 +54,31 @@ pub(super) struct Bar {
 pub(super) struct Market {
     candles: Arc<[Candle]>,
     interval: Interval,
+    /// Number of the first execution of each candle: rising by one, whatever is flat.
+    first_ids: Vec<u64>,
+    distortions: Mutex<Vec<Distortion>>,
 }
 
 impl Market {
-    pub(super) const fn new(candles: Arc<[Candle]>, interval: Interval) -> Self {
-        Self { candles, interval }
+    pub(super) fn new(candles: Arc<[Candle]>, interval: Interval) -> Self {
+        let mut next_id = 1;
+        let first_id = |candle: &Candle| {
+            let first_id = next_id;
+            next_id += if candle.volume > 0.0 { TRADES_PER_CANDLE as u64 } else { 0 };
+            first_id
+        };
+        let first_ids = candles.iter().map(first_id).collect();
+        Self { candles, interval, first_ids, distortions: Mutex::new(Vec::new()) }
+    }
+
+    /// Multiplies all prices with `factor` from the next recorded candle on, until `until_ms`.
+    pub(super) fn distort(&self, factor: f64, now_ms: i64, until_ms: i64) {
+        let mut all = self.distortions.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == MAX_DISTORTIONS {
+            all.remove(0);
+        }
+        let (from_ms, to_ms) = (self.interval.next(now_ms), self.interval.ceil(until_ms));
+        all.push(Distortion { from_ms, to_ms, factor });
     }
 
     /// Tells whether candles of `interval` can be made of the recorded ones.
@@ -63,8 +96,8 @@ impl Market {
     pub(super) fn bar(&self, interval: Interval, open_ms: i64, now_ms: i64) -> Option<Bar> {
         let end_ms = open_ms + interval.as_ms();
         let mut bar: Option<Bar> = None;
-        for (index, candle) in self.recorded(open_ms, end_ms) {
-            if let Some(part) = self.part(index, candle, now_ms) {
+        for (first_id, candle) in self.recorded(open_ms, end_ms) {
+            if let Some(part) = self.part(first_id, &candle, now_ms) {
                 bar = Some(bar.map_or(part, |whole| joined(whole, part)));
             }
         }
@@ -105,35 +138,84 @@ impl Market {
     }
 
     /// Returns the executions in `after_ms < time <= to_ms`, oldest first.
-    pub(super) fn executions(&self, after_ms: i64, to_ms: i64) -> Vec<Execution> {
-        let from_ms = self.interval.floor(after_ms);
+    pub(super) fn executions(
+        &self,
+        after_ms: i64,
+        to_ms: i64,
+    ) -> impl Iterator<Item = Execution> + '_ {
+        let from_ms = self.interval.floor(after_ms.max(0));
         self.recorded(from_ms, to_ms.saturating_add(1))
-            .flat_map(|(index, candle)| executions_of(index, candle, self.interval))
-            .filter(|execution| (after_ms + 1..=to_ms).contains(&execution.time_ms))
-            .collect()
+            .flat_map(|(first_id, candle)| executions_of(first_id, &candle, self.interval))
+            .filter(move |execution| after_ms < execution.time_ms && execution.time_ms <= to_ms)
     }
 
-    /// The recorded candles that open in `from_ms..to_ms`, with their position.
-    fn recorded(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = (usize, &Candle)> {
+    /// Returns the newest `limit` executions at `now_ms`, oldest first.
+    pub(super) fn latest(&self, limit: usize, now_ms: i64) -> Vec<Execution> {
+        let mut newest: Vec<Execution> = Vec::new();
+        let end = self.candles.partition_point(|candle| candle.open_time_ms <= now_ms);
+        let distortions = self.current_distortions();
+        let numbered = self.candles.iter().zip(&self.first_ids).take(end);
+        for (candle, first_id) in numbered.rev() {
+            if newest.len() >= limit {
+                break;
+            }
+            let candle = distorted(*candle, &distortions);
+            let known = executions_of(*first_id, &candle, self.interval).into_iter().rev();
+            newest.extend(known.filter(|execution| execution.time_ms <= now_ms));
+        }
+        newest.truncate(limit);
+        newest.reverse();
+        newest
+    }
+
+    /// Returns when the execution with this number happens, or the first one after it.
+    pub(super) fn time_of(&self, id: u64) -> Option<i64> {
+        let index = self.first_ids.partition_point(|first| *first <= id).saturating_sub(1);
+        let (candle, first_id) = (self.candles.get(index)?, *self.first_ids.get(index)?);
+        let executions = executions_of(first_id, candle, self.interval);
+        executions.into_iter().find(|one| one.id >= id).map(|one| one.time_ms)
+    }
+
+    /// Returns the close of the last recorded candle that opens before `open_ms`.
+    pub(super) fn close_before(&self, open_ms: i64) -> Option<f64> {
+        let count = self.candles.partition_point(|candle| candle.open_time_ms < open_ms);
+        let candle = self.candles.get(count.checked_sub(1)?)?;
+        Some(distorted(*candle, &self.current_distortions()).close)
+    }
+
+    /// The recorded candles that open in `from_ms..to_ms`, with the number of their first execution.
+    fn recorded(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = (u64, Candle)> + '_ {
         let start = self.candles.partition_point(|candle| candle.open_time_ms < from_ms);
-        let found = self.candles.iter().enumerate().skip(start);
-        found.take_while(move |(_, candle)| candle.open_time_ms < to_ms)
+        let distortions = self.current_distortions();
+        let found = self.candles.iter().zip(&self.first_ids).skip(start);
+        found
+            .take_while(move |(candle, _)| candle.open_time_ms < to_ms)
+            .map(move |(candle, first_id)| (*first_id, distorted(*candle, &distortions)))
+    }
+
+    fn current_distortions(&self) -> Vec<Distortion> {
+        self.distortions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The recorded candle as far as it is known at `now_ms`.
-    fn part(&self, index: usize, candle: &Candle, now_ms: i64) -> Option<Bar> {
+    fn part(&self, first_id: u64, candle: &Candle, now_ms: i64) -> Option<Bar> {
         if now_ms < candle.open_time_ms {
             return None;
         }
         if candle.close_time_ms(self.interval) <= now_ms {
-            let executions = executions_of(index, candle, self.interval);
+            let executions = executions_of(first_id, candle, self.interval);
             let ids = executions.first().map(|first| first.id);
             let ids = ids.zip(executions.last().map(|last| last.id));
             let count = candle.trade_count.unwrap_or(executions.len() as u64);
-            return Some(Bar { candle: Candle { trade_count: Some(count), ..*candle }, ids });
+            let turnover = executions.iter().map(|one| one.price * one.size).sum();
+            return Some(Bar {
+                candle: Candle { trade_count: Some(count), ..*candle },
+                ids,
+                turnover,
+            });
         }
         let mut bar: Option<Bar> = None;
-        for execution in executions_of(index, candle, self.interval) {
+        for execution in executions_of(first_id, candle, self.interval) {
             if execution.time_ms > now_ms {
                 break;
             }
@@ -148,6 +230,7 @@ impl Market {
                     trade_count: Some(1),
                 },
                 ids: Some((execution.id, execution.id)),
+                turnover: execution.price * execution.size,
             };
             bar = Some(bar.map_or(part, |whole| joined(whole, part)));
         }
@@ -170,11 +253,23 @@ fn joined(whole: Bar, part: Bar) -> Bar {
         (Some((first, _)), Some((_, last))) => Some((first, last)),
         (ids, None) | (None, ids) => ids,
     };
-    Bar { candle, ids }
+    Bar { candle, ids, turnover: whole.turnover + part.turnover }
 }
 
-/// The derived executions of the recorded candle at position `index`.
-fn executions_of(index: usize, candle: &Candle, interval: Interval) -> Vec<Execution> {
+/// A wrong price lies on the exchange's steps like a right one, and above zero.
+fn distorted(mut candle: Candle, distortions: &[Distortion]) -> Candle {
+    let at_ms = candle.open_time_ms;
+    for distortion in distortions.iter().filter(|one| (one.from_ms..one.to_ms).contains(&at_ms)) {
+        for price in [&mut candle.open, &mut candle.high, &mut candle.low, &mut candle.close] {
+            let wrong = (*price * distortion.factor * PRICE_STEPS).round() / PRICE_STEPS;
+            *price = wrong.max(1.0 / PRICE_STEPS);
+        }
+    }
+    candle
+}
+
+/// The derived executions of a recorded candle.
+fn executions_of(first_id: u64, candle: &Candle, interval: Interval) -> Vec<Execution> {
     if candle.volume <= 0.0 {
         return Vec::new();
     }
@@ -193,7 +288,7 @@ fn executions_of(index: usize, candle: &Candle, interval: Interval) -> Vec<Execu
         let is_last = step == TRADES_PER_CANDLE - 1;
         let rest = candle.volume - share * step as f64;
         executions.push(Execution {
-            id: (index * TRADES_PER_CANDLE + step + 1) as u64,
+            id: first_id + step as u64,
             time_ms: candle.open_time_ms
                 + interval.as_ms() * i64::try_from(step).unwrap_or(0)
                     / i64::try_from(TRADES_PER_CANDLE).unwrap_or(1),
@@ -244,7 +339,7 @@ mod tests {
     fn executions_make_up_exactly_their_candle() {
         let candles = sample();
         for (index, candle) in candles.iter().enumerate() {
-            let all = executions_of(index, candle, FIVE);
+            let all = executions_of(index as u64, candle, FIVE);
             assert_eq!(all.len(), TRADES_PER_CANDLE);
             let prices: Vec<f64> = all.iter().map(|execution| execution.price).collect();
             let high = prices.iter().copied().fold(f64::MIN, f64::max);
@@ -272,7 +367,7 @@ mod tests {
         for at_ms in (first.open_time_ms..first.close_time_ms(FIVE)).step_by(7_000) {
             let bar = market.bar(FIVE, first.open_time_ms, at_ms).unwrap();
             bar.candle.validate(FIVE).unwrap();
-            let known = market.executions(first.open_time_ms - 1, at_ms);
+            let known: Vec<_> = market.executions(first.open_time_ms - 1, at_ms).collect();
             let volume: f64 = known.iter().map(|execution| execution.size).sum();
             assert!((bar.candle.volume - volume).abs() < 1e-9);
             assert_eq!(bar.candle.close, known.last().unwrap().price);
@@ -317,6 +412,42 @@ mod tests {
         assert_eq!(opens(start, start + step, 500, false), [0, 1]);
         assert_eq!(opens(start + 11 * step, i64::MAX, 500, false), [0; 0]);
         assert_eq!(opens(i64::MAX, i64::MAX, 500, false), [0; 0]);
+    }
+
+    #[test]
+    fn the_newest_executions_are_those_of_the_whole_row() {
+        let mut candles = sample();
+        candles[5].volume = 0.0;
+        let market = market(&candles);
+        let now_ms = candles[9].open_time_ms + 100_000;
+        let all: Vec<_> = market.executions(0, now_ms).collect();
+        assert_eq!(all.len(), 8 * TRADES_PER_CANDLE + 5);
+        for limit in [0, 1, 17, 60, 5000] {
+            let newest = &all[all.len().saturating_sub(limit)..];
+            assert_eq!(market.latest(limit, now_ms), newest, "{limit}");
+        }
+        assert!(all.windows(2).all(|two| two[0].id + 1 == two[1].id));
+        assert!(all.iter().all(|one| market.time_of(one.id) == Some(one.time_ms)));
+        assert_eq!(market.close_before(candles[9].open_time_ms), Some(candles[8].close));
+        assert_eq!(market.close_before(candles[0].open_time_ms), None);
+    }
+
+    #[test]
+    fn wrong_prices_hold_for_whole_candles_and_end() {
+        let candles = sample();
+        let market = market(&candles);
+        let step = FIVE.as_ms();
+        let now_ms = candles[3].open_time_ms + 1;
+        market.distort(1.5, now_ms, now_ms + step);
+        let close = |index: usize| {
+            market.bar(FIVE, candles[index].open_time_ms, i64::MAX).unwrap().candle.close
+        };
+        assert_eq!([close(3), close(5)], [candles[3].close, candles[5].close]);
+        assert!((close(4) - candles[4].close * 1.5).abs() <= 0.006);
+        let wrong = market.bar(FIVE, candles[4].open_time_ms, i64::MAX).unwrap().candle;
+        wrong.validate(FIVE).unwrap();
+        let last = market.executions(0, candles[5].open_time_ms - 1).last().unwrap();
+        assert_eq!(last.price, wrong.close);
     }
 
     #[test]

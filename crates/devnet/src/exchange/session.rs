@@ -1,17 +1,16 @@
 //! One WebSocket of the simulated exchange.
 //!
-//! Market events are due in market time; pings, limits and the life of the connection in real time.
+//! Market events are due in market time; pings, heartbeats, limits and the life of the connection in
+//! real time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forecastd_core::Interval;
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -19,58 +18,30 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
+use super::Shared;
+use super::cursor::Cursors;
 use super::fault::Fault;
-use super::requests::{Kind, Subscriptions};
-use super::{Shared, texts};
+use super::limits::Window;
+use super::venue::{Dialogue, Rules};
 
 /// Requests are short.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 /// A client that does not take its data for so long is cut.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Incoming messages a second, pongs included, as documented.
-const MAX_MESSAGES_PER_SECOND: u32 = 5;
 /// A pong must come within this time.
 const PONG_TIMEOUT: Duration = Duration::from_mins(1);
 /// Size of the message of [`Fault::Oversized`].
 const OVERSIZED_BYTES: usize = 4 * 1024 * 1024;
+/// The head of a final text frame that promises 512 bytes, and the first of them.
+const TRUNCATED: &[u8] = b"\x81\x7e\x02\x00{\"channel\":\"tr";
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// The connection is over.
 struct Ended;
 
-/// Where a kline stream stands.
-#[derive(Debug)]
-struct KlineCursor {
-    interval: Interval,
-    interval_name: String,
-    /// Open time of the next candle to be told as final; it is also the one shown as forming.
-    next_ms: i64,
-    /// Market time of the next forming update.
-    forming_due_ms: i64,
-    /// The text that was shown last: unchanged candles are not repeated.
-    shown: Option<(f64, f64)>,
-}
-
-/// Where a trade stream stands: the market time up to which it was told.
-#[derive(Debug)]
-enum Cursor {
-    Kline(KlineCursor),
-    Trade { told_ms: i64 },
-    Silent,
-}
-
-/// Counters of the faults that strike final candles.
-#[derive(Debug, Default)]
-struct FinalFaults {
-    late: u32,
-    late_by_ms: i64,
-    lost: u32,
-    repeated: u32,
-}
-
 /// Serves `upgraded` until either side ends it.
-pub(super) async fn serve(upgraded: Upgraded, shared: Arc<Shared>, subscriptions: Subscriptions) {
+pub(super) async fn serve(upgraded: Upgraded, shared: Arc<Shared>, dialogue: Box<dyn Dialogue>) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_REQUEST_BYTES))
         .max_frame_size(Some(MAX_REQUEST_BYTES))
@@ -79,17 +50,22 @@ pub(super) async fn serve(upgraded: Upgraded, shared: Arc<Shared>, subscriptions
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let faults = shared.faults.subscribe();
     let now = Instant::now();
+    let rules = shared.rules;
+    let after = |span: Option<Duration>| span.map(|span| now + span);
     let mut session = Session {
         socket,
-        subscriptions,
-        cursors: BTreeMap::new(),
-        final_faults: FinalFaults::default(),
-        ping_at: now + shared.config.ping_every,
+        dialogue,
+        cursors: Cursors::default(),
+        ping_at: after(rules.ping_every),
         pong_by: None,
-        window: (now, 0),
+        heartbeat_at: after(rules.heartbeat_every),
+        bare_since: now,
+        active_at: now,
+        life_end: after(rules.connection_life),
+        messages: rules.messages.map(|limit| Window::new(limit, Duration::from_secs(1))),
+        rules,
         shared,
     };
-    session.arm();
     session.shared.open_sockets.fetch_add(1, Ordering::Relaxed);
     // The end of a connection is no error of the exchange.
     let _ended = session.run(faults).await;
@@ -99,23 +75,28 @@ pub(super) async fn serve(upgraded: Upgraded, shared: Arc<Shared>, subscriptions
 struct Session {
     socket: Socket,
     shared: Arc<Shared>,
-    subscriptions: Subscriptions,
-    cursors: BTreeMap<String, Cursor>,
-    final_faults: FinalFaults,
-    ping_at: Instant,
+    rules: Rules,
+    dialogue: Box<dyn Dialogue>,
+    cursors: Cursors,
+    ping_at: Option<Instant>,
     pong_by: Option<Instant>,
-    /// Start of the running second and the messages that came in it.
-    window: (Instant, u32),
+    heartbeat_at: Option<Instant>,
+    /// Since when nothing is subscribed, while nothing is.
+    bare_since: Instant,
+    /// The last word of the client or data for it.
+    active_at: Instant,
+    life_end: Option<Instant>,
+    messages: Option<Window>,
 }
 
 impl Session {
     async fn run(&mut self, mut faults: broadcast::Receiver<Fault>) -> Result<(), Ended> {
-        let life_end = Instant::now() + self.shared.config.connection_life;
+        let greeting = self.dialogue.greeting(&self.shared.scene());
+        self.send_all(greeting).await?;
+        self.arm();
         loop {
             self.publish().await?;
-            let market_due = self.next_due();
-            let wake = market_due.min(self.ping_at).min(life_end);
-            let wake = self.pong_by.map_or(wake, |by| by.min(wake));
+            let wake = self.next_wake();
             tokio::select! {
                 biased;
                 fault = faults.recv() => match fault {
@@ -124,20 +105,61 @@ impl Session {
                     Err(broadcast::error::RecvError::Closed) => return Err(Ended),
                 },
                 frame = self.socket.next() => self.incoming(frame).await?,
-                () = sleep_until(wake) => {
-                    let now = Instant::now();
-                    if now >= life_end || self.pong_by.is_some_and(|by| now >= by) {
-                        return self.close(CloseCode::Policy, "disconnected").await;
-                    }
-                    if now >= self.ping_at {
-                        self.ping_at = now + self.shared.config.ping_every;
-                        self.pong_by.get_or_insert(now + PONG_TIMEOUT);
-                        let payload = self.shared.config.clock.now_ms().to_string();
-                        self.send(Frame::Ping(payload.into())).await?;
-                    }
-                }
+                () = sleep_until(wake) => self.keep_time().await?,
             }
         }
+    }
+
+    /// When to look again, if nothing comes before.
+    fn next_wake(&self) -> Instant {
+        let now = Instant::now();
+        let shared = &self.shared;
+        let clock = &shared.config.clock;
+        let due_ms = self.cursors.next_due_ms(&shared.tempo(), clock.now_ms()).unwrap_or(i64::MAX);
+        // A day is long enough for "nothing", and short enough for the timer.
+        let wait = clock.real_duration_until(due_ms).min(Duration::from_hours(24));
+        let mut wake = now + wait.max(Duration::from_millis(1));
+        let (bare_by, idle_by) = self.cut_by();
+        let timers =
+            [self.ping_at, self.pong_by, self.heartbeat_at, self.life_end, bare_by, idle_by];
+        for at in timers {
+            wake = at.map_or(wake, |at| at.min(wake));
+        }
+        wake
+    }
+
+    /// When the connection is cut for want of a subscription, and for want of anything.
+    fn cut_by(&self) -> (Option<Instant>, Option<Instant>) {
+        let is_bare = self.dialogue.topics().is_empty();
+        let bare_by = self.rules.subscribe_within.filter(|_| is_bare);
+        let idle_by = self.rules.idle_cut;
+        (bare_by.map(|span| self.bare_since + span), idle_by.map(|span| self.active_at + span))
+    }
+
+    /// Does what is due in real time.
+    async fn keep_time(&mut self) -> Result<(), Ended> {
+        let now = Instant::now();
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        let (bare_by, idle_by) = self.cut_by();
+        if [self.life_end, self.pong_by, bare_by, idle_by].into_iter().any(is_past) {
+            return self.close(CloseCode::Policy, "disconnected").await;
+        }
+        if let Some(every) = self.rules.ping_every
+            && is_past(self.ping_at)
+        {
+            self.ping_at = Some(now + every);
+            self.pong_by.get_or_insert(now + PONG_TIMEOUT);
+            let payload = self.shared.config.clock.now_ms().to_string();
+            self.send(Frame::Ping(payload.into())).await?;
+        }
+        if let Some(every) = self.rules.heartbeat_every
+            && is_past(self.heartbeat_at)
+        {
+            self.heartbeat_at = Some(now + every);
+            let beat = self.dialogue.heartbeat(&self.shared.scene());
+            self.send_all(beat).await?;
+        }
+        Ok(())
     }
 
     async fn incoming(
@@ -147,118 +169,57 @@ impl Session {
         let Some(Ok(frame)) = frame else {
             return Err(Ended);
         };
-        let now = Instant::now();
-        if now.duration_since(self.window.0) >= Duration::from_secs(1) {
-            self.window = (now, 0);
-        }
-        self.window.1 += 1;
-        if self.window.1 > MAX_MESSAGES_PER_SECOND {
+        if self.messages.as_ref().is_some_and(|window| window.add(1).is_over) {
+            let words = self.dialogue.too_fast();
+            self.send_all(words).await?;
             return self.close(CloseCode::Policy, "Too many requests").await;
         }
+        self.active_at = Instant::now();
         match frame {
-            Frame::Text(text) => {
-                let answer = self.subscriptions.answer(&text, &self.shared.stream_symbol);
-                self.arm();
-                self.send(Frame::text(answer.to_string())).await
-            }
+            Frame::Text(text) => self.hear(&text).await,
+            // No exchange speaks binary: it is read like a text that is none.
+            Frame::Binary(bytes) => self.hear(&String::from_utf8_lossy(&bytes)).await,
             Frame::Pong(_) => {
                 self.pong_by = None;
                 Ok(())
             }
             Frame::Close(_) => Err(Ended),
-            Frame::Binary(_) => {
-                let answer = texts::error(3, "Invalid JSON: binary message", None);
-                self.send(Frame::text(answer.to_string())).await
-            }
             Frame::Ping(_) | Frame::Frame(_) => Ok(()),
         }
     }
 
-    /// Gives new streams a cursor and forgets those that were unsubscribed.
+    async fn hear(&mut self, text: &str) -> Result<(), Ended> {
+        let answers = self.dialogue.hear(text, &self.shared.scene());
+        self.arm();
+        self.send_all(answers).await
+    }
+
     fn arm(&mut self) {
-        let now_ms = self.shared.config.clock.now_ms();
-        let streams = &self.subscriptions.streams;
-        self.cursors.retain(|name, _| streams.iter().any(|stream| stream.name == *name));
-        for stream in streams {
-            if self.cursors.contains_key(&stream.name) {
-                continue;
-            }
-            let cursor = match &stream.kind {
-                Kind::Kline { interval, interval_name }
-                    if self.shared.market.has_interval(*interval) =>
-                {
-                    Cursor::Kline(KlineCursor {
-                        interval: *interval,
-                        interval_name: interval_name.clone(),
-                        next_ms: interval.floor(now_ms),
-                        forming_due_ms: now_ms,
-                        shown: None,
-                    })
-                }
-                Kind::Trade => Cursor::Trade { told_ms: now_ms },
-                Kind::Kline { .. } | Kind::Silent => Cursor::Silent,
-            };
-            self.cursors.insert(stream.name.clone(), cursor);
+        let topics = self.dialogue.topics();
+        if !topics.is_empty() {
+            self.bare_since = Instant::now();
         }
+        self.cursors.arm(topics, &self.shared.market, self.shared.config.clock.now_ms());
     }
 
     /// Sends everything that is due.
     async fn publish(&mut self) -> Result<(), Ended> {
-        let now_ms = self.shared.config.clock.now_ms();
-        let mut due: Vec<(String, Value)> = Vec::new();
-        for (name, cursor) in &mut self.cursors {
-            let texts = match cursor {
-                Cursor::Kline(cursor) => {
-                    kline_events(cursor, &mut self.final_faults, &self.shared, now_ms)
-                }
-                Cursor::Trade { told_ms } => {
-                    let executions = self.shared.market.executions(*told_ms, now_ms);
-                    *told_ms = now_ms;
-                    let symbol = &self.shared.config.symbol;
-                    executions.iter().map(|one| texts::trade(symbol, one, now_ms)).collect()
-                }
-                Cursor::Silent => continue,
-            };
-            due.extend(texts.into_iter().map(|text| (name.clone(), text)));
-        }
-        for (name, data) in due {
-            self.send_event(&name, data).await?;
+        let shared = Arc::clone(&self.shared);
+        let scene = shared.scene();
+        let due = self.cursors.publish(&shared.market, &shared.tempo(), scene.now_ms);
+        for (topic, news) in due {
+            let texts = self.dialogue.tell(&topic, &news, &scene);
+            self.active_at = Instant::now();
+            self.send_all(texts).await?;
         }
         Ok(())
     }
 
-    /// The real instant at which the next market event is due.
-    fn next_due(&self) -> Instant {
-        let clock = &self.shared.config.clock;
-        let now_ms = clock.now_ms();
-        let late_by_ms = if self.final_faults.late > 0 { self.final_faults.late_by_ms } else { 0 };
-        let due_ms = |cursor: &Cursor| match cursor {
-            Cursor::Kline(cursor) => {
-                let close_ms = cursor.next_ms + cursor.interval.as_ms();
-                let final_ms = close_ms + self.shared.final_delay_ms + late_by_ms;
-                // After the close nothing is forming until the final candle is out.
-                if cursor.forming_due_ms < close_ms && now_ms < close_ms {
-                    cursor.forming_due_ms
-                } else {
-                    final_ms
-                }
-            }
-            Cursor::Trade { told_ms } => told_ms + self.shared.trade_step_ms,
-            Cursor::Silent => i64::MAX,
-        };
-        let next_ms = self.cursors.values().map(due_ms).min().unwrap_or(i64::MAX);
-        // A day is long enough for "nothing", and short enough for the timer.
-        let wait = clock.real_duration_until(next_ms).min(Duration::from_hours(24));
-        Instant::now() + wait.max(Duration::from_millis(1))
-    }
-
-    async fn send_event(&mut self, stream: &str, data: Value) -> Result<(), Ended> {
-        let text = if self.subscriptions.is_combined {
-            json!({ "stream": stream, "data": data })
-        } else {
-            data
-        };
-        self.send(Frame::text(text.to_string())).await
+    async fn send_all(&mut self, texts: Vec<String>) -> Result<(), Ended> {
+        for text in texts {
+            self.send(Frame::text(text)).await?;
+        }
+        Ok(())
     }
 
     async fn send(&mut self, frame: Frame) -> Result<(), Ended> {
@@ -276,9 +237,9 @@ impl Session {
     }
 
     async fn strike(&mut self, fault: Fault) -> Result<(), Ended> {
-        let now_ms = self.shared.config.clock.now_ms();
+        let faults = &mut self.cursors.faults;
         match fault {
-            Fault::Drop => Err(Ended),
+            Fault::Drop | Fault::Outage { .. } => return Err(Ended),
             Fault::Silence => {
                 // What comes is read and thrown away until the client gives up.
                 while let Some(Ok(frame)) = self.socket.next().await {
@@ -286,87 +247,43 @@ impl Session {
                         break;
                     }
                 }
-                Err(Ended)
+                return Err(Ended);
             }
             Fault::Shutdown => {
-                self.send_event("!serverShutdown", texts::server_shutdown(now_ms)).await?;
-                self.close(CloseCode::Away, "server shutdown").await
+                let words = self.dialogue.farewell(&self.shared.scene());
+                self.send_all(words).await?;
+                return self.close(CloseCode::Away, "server shutdown").await;
             }
+            Fault::EndOfLife => return self.close(CloseCode::Policy, "disconnected").await,
             Fault::Garbage => {
-                self.send(Frame::text("{\"e\":\"kline\",\"s\":\"BTC")).await?;
-                let bar = json!({ "t": 1, "T": 0, "i": "5m", "o": "-1", "c": "NaN" });
-                let data =
-                    json!({ "e": "kline", "E": now_ms, "s": self.shared.config.symbol, "k": bar });
-                self.send(Frame::text(data.to_string())).await
+                let nonsense = self.dialogue.nonsense(&self.shared.scene());
+                let half = nonsense.chars().take(nonsense.len() / 2).collect();
+                return self.send_all(vec![half, nonsense]).await;
             }
-            Fault::Oversized => self.send(Frame::text("x".repeat(OVERSIZED_BYTES))).await,
+            Fault::TruncatedFrame => {
+                let raw = self.socket.get_mut();
+                drop(timeout(SEND_TIMEOUT, raw.write_all(TRUNCATED)).await);
+                drop(timeout(SEND_TIMEOUT, raw.flush()).await);
+                return Err(Ended);
+            }
+            Fault::Oversized => return self.send(Frame::text("x".repeat(OVERSIZED_BYTES))).await,
             Fault::LateFinals { by, count } => {
-                self.final_faults.late = count;
-                self.final_faults.late_by_ms = i64::try_from(by.as_millis()).unwrap_or(0);
-                Ok(())
+                faults.late = count;
+                faults.late_by_ms = super::millis(by);
             }
-            Fault::LostFinals { count } => {
-                self.final_faults.lost = count;
-                Ok(())
-            }
-            Fault::RepeatedFinals { count } => {
-                self.final_faults.repeated = count;
-                Ok(())
-            }
-            Fault::RestStatus { .. }
+            Fault::LostFinals { count } => faults.lost = count,
+            Fault::RepeatedFinals { count } => faults.repeated = count,
+            Fault::RepeatedTrades { count } => faults.repeated_trades = count,
+            Fault::ReorderedTrades { count } => faults.reordered_trades = count,
+            Fault::LostTrades { count } => faults.lost_trades = count,
+            // Not of the connections that are open.
+            Fault::WrongPrices { .. }
+            | Fault::RestStatus { .. }
             | Fault::RestGarbage { .. }
             | Fault::RestSilence { .. }
-            | Fault::RefuseSockets { .. } => Ok(()),
+            | Fault::RefuseSockets { .. }
+            | Fault::DropHandshakes { .. } => {}
         }
+        Ok(())
     }
-}
-
-/// The final candles that are due, then the forming one.
-fn kline_events(
-    cursor: &mut KlineCursor,
-    faults: &mut FinalFaults,
-    shared: &Shared,
-    now_ms: i64,
-) -> Vec<Value> {
-    let interval = cursor.interval;
-    let text = |cursor: &KlineCursor, bar: &super::market::Bar, is_final| {
-        let symbol = &shared.config.symbol;
-        texts::kline(symbol, &cursor.interval_name, interval, bar, is_final, now_ms)
-    };
-    let mut events = Vec::new();
-    loop {
-        let late_by_ms = if faults.late > 0 { faults.late_by_ms } else { 0 };
-        let close_ms = cursor.next_ms + interval.as_ms();
-        if now_ms < close_ms + shared.final_delay_ms + late_by_ms {
-            break;
-        }
-        if let Some(bar) = shared.market.bar(interval, cursor.next_ms, now_ms) {
-            let is_lost = faults.lost > 0;
-            let is_repeated = faults.repeated > 0;
-            faults.late = faults.late.saturating_sub(1);
-            faults.lost = faults.lost.saturating_sub(1);
-            faults.repeated = faults.repeated.saturating_sub(1);
-            if !is_lost {
-                events.push(text(cursor, &bar, true));
-            }
-            if is_repeated && !is_lost {
-                events.push(text(cursor, &bar, true));
-            }
-        }
-        cursor.next_ms = close_ms;
-        cursor.forming_due_ms = close_ms;
-        cursor.shown = None;
-    }
-    let close_ms = cursor.next_ms + interval.as_ms();
-    if (cursor.forming_due_ms..close_ms).contains(&now_ms) {
-        cursor.forming_due_ms = now_ms + shared.forming_step_ms(interval);
-        if let Some(bar) = shared.market.bar(interval, cursor.next_ms, now_ms) {
-            let shown = Some((bar.candle.close, bar.candle.volume));
-            if cursor.shown != shown {
-                cursor.shown = shown;
-                events.push(text(cursor, &bar, false));
-            }
-        }
-    }
-    events
 }

@@ -1,40 +1,48 @@
-//! The feed through calm and faults: every candle once, in order.
+//! The feeds through calm and faults: every candle once, in order.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use forecastd_core::Candle;
 use forecastd_devnet::exchange::{Fault, SimExchangeConfig, spawn};
-use forecastd_exchange::{DropClass, FeedConfig};
+use forecastd_exchange::{DropClass, Exchange, FeedConfig};
 use tokio::time::Instant;
 
 use crate::reader::{Reader, settings};
-use crate::{DEADLINE, FIVE, as_told, exchange, running_clock, sample};
+use crate::{DEADLINE, FIVE, as_told, for_each_exchange, running_clock, sample, simulated};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_candle_is_told_once_in_order_at_high_speed() {
-    let candles = sample(400);
+for_each_exchange!(
+    every_candle_is_told_once_in_order_at_high_speed,
+    no_fault_of_the_exchange_costs_or_repeats_a_candle,
+    an_exchange_that_is_away_for_long_is_backfilled_whole,
+    a_feed_resumes_where_its_owner_stopped_and_passes_over_real_holes,
+    an_outage_longer_than_the_limit_becomes_a_gap,
+    a_blocked_rest_interface_leaves_a_gap_and_live_candles_go_on,
+    trades_come_in_order_and_lost_ones_are_counted,
+    disturbed_trades_are_told_once_and_counted_where_numbers_show_them,
+    wrong_prices_are_told_as_the_exchange_tells_them,
+    stopping_and_dropping_end_everything_and_free_the_port,
+    a_feed_ends_with_its_owner,
+);
+
+async fn every_candle_is_told_once_in_order_at_high_speed(exchange: Exchange) {
+    let candles = sample(exchange, 400);
     let clock = running_clock(&candles, 10);
-    let exchange = exchange(&candles, &clock).await;
-    let mut reader = Reader::start(settings(&exchange), &clock);
+    let running = simulated(exchange, &candles, &clock).await;
+    let mut reader = Reader::start(exchange, settings(exchange, &running), &clock);
     reader.read_finals(60).await;
-    assert_eq!(reader.finals[..60], as_told(&candles[10..70]));
+    assert_eq!(reader.finals[..60], as_told(exchange, &candles[10..70]));
     assert!(reader.forming > 0, "no forming candle in a whole run");
     assert_eq!((reader.connects, reader.gaps.len()), (1, 0));
     reader.stop().await;
-    exchange.stop().await;
+    running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_fault_of_the_exchange_costs_or_repeats_a_candle() {
-    let candles = sample(2000);
-    let clock = running_clock(&candles, 10);
-    let exchange = exchange(&candles, &clock).await;
-    let config = FeedConfig { idle_timeout: Duration::from_millis(400), ..settings(&exchange) };
-    let mut reader = Reader::start(config, &clock);
-    reader.read_finals(3).await;
+/// Each fault with what the feed says when it loses the connection by it.
+fn faults(exchange: Exchange) -> Vec<(Fault, Option<&'static str>)> {
     let second = Some(Duration::from_secs(1));
-    // Each fault with what the feed says when it loses the connection by it.
-    let faults = [
+    let goodbye = "exchange closed the connection";
+    let shutdown = if exchange == Exchange::Binance { "shutdown" } else { goodbye };
+    vec![
         (Fault::Drop, Some("connection lost")),
         (Fault::Garbage, None),
         (Fault::LostFinals { count: 3 }, None),
@@ -43,17 +51,32 @@ async fn no_fault_of_the_exchange_costs_or_repeats_a_candle() {
         (Fault::RepeatedFinals { count: 3 }, None),
         (Fault::Oversized, Some("too long")),
         (Fault::RestStatus { status: 503, retry_after: None, count: 2 }, None),
-        (Fault::Shutdown, Some("shutdown")),
+        (Fault::Shutdown, Some(shutdown)),
         (Fault::RestGarbage { count: 1 }, None),
         (Fault::LostFinals { count: 2 }, None),
+        (Fault::TruncatedFrame, Some("connection lost")),
         (Fault::RefuseSockets { count: 2 }, None),
         (Fault::Drop, Some("cannot connect")),
+        (Fault::EndOfLife, Some(goodbye)),
         (Fault::RestStatus { status: 429, retry_after: second, count: 1 }, None),
         (Fault::Drop, Some("connection lost")),
-    ];
-    for (fault, reason) in faults {
+        (Fault::DropHandshakes { count: 2 }, None),
+        (Fault::Drop, Some("cannot connect")),
+        (Fault::Outage { span: Duration::from_hours(1) }, Some("cannot connect")),
+    ]
+}
+
+async fn no_fault_of_the_exchange_costs_or_repeats_a_candle(exchange: Exchange) {
+    let candles = sample(exchange, 4800);
+    let clock = running_clock(&candles, 10);
+    let running = simulated(exchange, &candles, &clock).await;
+    let idle_timeout = Duration::from_millis(400);
+    let config = FeedConfig { idle_timeout, ..settings(exchange, &running) };
+    let mut reader = Reader::start(exchange, config, &clock);
+    reader.read_finals(3).await;
+    for (fault, reason) in faults(exchange) {
         let (losses, connects) = (reader.reasons.len(), reader.connects);
-        exchange.fault(fault.clone());
+        running.fault(fault.clone());
         if let Some(reason) = reason {
             let has_reason = |reader: &Reader| {
                 reader.reasons.iter().skip(losses).any(|text| text.contains(reason))
@@ -66,127 +89,203 @@ async fn no_fault_of_the_exchange_costs_or_repeats_a_candle() {
         reader.read_finals(count).await;
     }
     let count = reader.finals.len();
-    assert_eq!(reader.finals, as_told(&candles[10..10 + count]));
+    assert_eq!(reader.finals, as_told(exchange, &candles[10..])[..count]);
     assert_eq!(reader.gaps, []);
     assert!(reader.backfills > 0, "outages of several candles were not backfilled");
     assert!(reader.dropped(DropClass::Invalid) >= 2, "{:?}", reader.dropped);
     reader.stop().await;
-    exchange.stop().await;
+    running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exchange_that_is_away_for_long_is_backfilled_whole() {
-    let candles = sample(3000);
+async fn an_exchange_that_is_away_for_long_is_backfilled_whole(exchange: Exchange) {
+    let candles = sample(exchange, 3000);
     let clock = running_clock(&candles, 5);
-    let first = exchange(&candles, &clock).await;
-    let config = settings(&first);
+    let first = simulated(exchange, &candles, &clock).await;
+    let config = settings(exchange, &first);
     let port = first.ws_url.rsplit(':').next().unwrap().parse().unwrap();
-    let mut reader = Reader::start(config, &clock);
+    let mut reader = Reader::start(exchange, config, &clock);
     reader.read_finals(2).await;
     first.stop().await;
     let away_until = candles[60].open_time_ms;
     reader.read_until("the outage", |_| clock.now_ms() > away_until).await;
-    let again = SimExchangeConfig::new(candles.as_slice().into(), FIVE, Arc::clone(&clock));
+    let again = SimExchangeConfig::new(exchange, candles.as_slice().into(), FIVE, clock.clone());
     let again = spawn(SimExchangeConfig { port, ..again }).await.unwrap();
     reader.read_finals(70).await;
-    assert_eq!(reader.finals[..70], as_told(&candles[5..75]));
+    assert_eq!(reader.finals[..70], as_told(exchange, &candles[5..75]));
     assert!(reader.backfills > 0);
     reader.stop().await;
     again.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_feed_resumes_where_its_owner_stopped_and_passes_over_real_holes() {
-    let mut candles = sample(1600);
+async fn a_feed_resumes_where_its_owner_stopped_and_passes_over_real_holes(exchange: Exchange) {
+    let mut candles = sample(exchange, 1000);
     let resume_ms = candles[100].open_time_ms;
     // The exchange never had these; the feed must neither invent them nor wait for them.
     candles.drain(300..316);
-    let clock = running_clock(&candles, 1400);
-    let exchange = exchange(&candles, &clock).await;
-    let config = FeedConfig { resume_from_ms: Some(resume_ms), ..settings(&exchange) };
-    let mut reader = Reader::start(config, &clock);
-    reader.read_finals(1310).await;
-    assert_eq!(reader.finals[..1310], as_told(&candles[100..1410]));
+    let clock = running_clock(&candles, 700);
+    let running = simulated(exchange, &candles, &clock).await;
+    let resume_from_ms = Some(resume_ms);
+    let config = FeedConfig { resume_from_ms, ..settings(exchange, &running) };
+    let mut reader = Reader::start(exchange, config, &clock);
+    let want = as_told(exchange, &candles[100..710]);
+    reader.read_finals(want.len()).await;
+    assert_eq!(reader.finals[..want.len()], want);
+    assert_eq!(reader.gaps, []);
     reader.stop().await;
-    exchange.stop().await;
+    running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_longer_than_the_limit_becomes_a_gap() {
-    let candles = sample(600);
+async fn an_outage_longer_than_the_limit_becomes_a_gap(exchange: Exchange) {
+    let candles = sample(exchange, 900);
     let clock = running_clock(&candles, 500);
-    let exchange = exchange(&candles, &clock).await;
+    let running = simulated(exchange, &candles, &clock).await;
     let resume_from_ms = Some(candles[0].open_time_ms);
-    let config = FeedConfig { resume_from_ms, max_backfill: 50, ..settings(&exchange) };
-    let mut reader = Reader::start(config, &clock);
+    let config = FeedConfig { resume_from_ms, max_backfill: 50, ..settings(exchange, &running) };
+    let mut reader = Reader::start(exchange, config, &clock);
     reader.read_finals(60).await;
     let (from_ms, to_ms) = reader.gaps[0];
     assert_eq!(from_ms, candles[0].open_time_ms);
     let start = candles.iter().position(|candle| candle.open_time_ms == to_ms).unwrap();
-    assert_eq!(reader.finals[..60], as_told(&candles[start..start + 60]));
+    assert_eq!(reader.finals[..60], as_told(exchange, &candles[start..start + 60]));
     reader.stop().await;
-    exchange.stop().await;
+    running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blocked_rest_interface_leaves_a_gap_and_live_candles_go_on() {
-    let candles = sample(600);
+async fn a_blocked_rest_interface_leaves_a_gap_and_live_candles_go_on(exchange: Exchange) {
+    let candles = sample(exchange, 900);
     let clock = running_clock(&candles, 100);
-    let exchange = exchange(&candles, &clock).await;
-    exchange.fault(Fault::RestStatus { status: 451, retry_after: None, count: 1_000 });
+    let running = simulated(exchange, &candles, &clock).await;
+    running.fault(Fault::RestStatus { status: 451, retry_after: None, count: 1_000 });
     let resume_from_ms = Some(candles[50].open_time_ms);
-    let config = FeedConfig { resume_from_ms, ..settings(&exchange) };
-    let mut reader = Reader::start(config, &clock);
+    let config = FeedConfig { resume_from_ms, ..settings(exchange, &running) };
+    let mut reader = Reader::start(exchange, config, &clock);
     reader.read_finals(5).await;
     let (from_ms, to_ms) = reader.gaps[0];
     assert_eq!(from_ms, candles[50].open_time_ms);
     assert!(reader.finals[0].open_time_ms >= to_ms);
-    let all = as_told(&candles);
+    let all = as_told(exchange, &candles);
     assert!(reader.finals.iter().all(|candle| all.contains(candle)));
     assert!(reader.finals.windows(2).all(|two| two[0].open_time_ms < two[1].open_time_ms));
     reader.stop().await;
-    exchange.stop().await;
+    running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn trades_come_in_order_and_lost_ones_are_counted() {
-    let candles = sample(600);
+/// Whether the exchange promises that its trades are numbered without holes.
+fn has_numbers(exchange: Exchange) -> bool {
+    exchange != Exchange::Bybit
+}
+
+fn ids(reader: &Reader) -> Vec<u64> {
+    let id = |trade: &forecastd_core::Trade| trade.trade_id.as_ref().unwrap().number().unwrap();
+    reader.trades.iter().map(id).collect()
+}
+
+async fn trades_come_in_order_and_lost_ones_are_counted(exchange: Exchange) {
+    let candles = sample(exchange, 900);
     let clock = running_clock(&candles, 10);
-    let exchange = exchange(&candles, &clock).await;
-    let config = FeedConfig { trades: true, ..settings(&exchange) };
-    let mut reader = Reader::start(config, &clock);
+    let running = simulated(exchange, &candles, &clock).await;
+    let config = FeedConfig { trades: true, ..settings(exchange, &running) };
+    let mut reader = Reader::start(exchange, config, &clock);
     reader.read_until("trades", |reader| reader.trades.len() >= 60).await;
-    exchange.fault(Fault::RefuseSockets { count: 3 });
-    exchange.fault(Fault::Drop);
-    let lost = |reader: &Reader| reader.dropped(DropClass::LostTrade) > 0;
-    reader.read_until("lost trades", lost).await;
-    let ids: Vec<u64> = reader
-        .trades
-        .iter()
-        .map(|trade| trade.trade_id.as_ref().unwrap().parse().unwrap())
-        .collect();
+    running.fault(Fault::RefuseSockets { count: 3 });
+    running.fault(Fault::Drop);
+    let count = |reader: &Reader| reader.connects > 1 && !reader.reasons.is_empty();
+    reader.read_until("the way back", count).await;
+    let count = reader.trades.len() + 60;
+    reader.read_until("more trades", |reader| reader.trades.len() >= count).await;
+    if has_numbers(exchange) {
+        let lost = |reader: &Reader| reader.dropped(DropClass::LostTrade) > 0;
+        reader.read_until("lost trades", lost).await;
+    }
+    let ids = ids(&reader);
     assert!(ids.windows(2).all(|two| two[0] < two[1]));
     let span = ids[ids.len() - 1] - ids[0] + 1;
     let missing = reader.dropped(DropClass::LostTrade) + reader.dropped(DropClass::Overflow);
-    assert_eq!(span, ids.len() as u64 + missing);
+    if has_numbers(exchange) {
+        assert_eq!(span, ids.len() as u64 + missing);
+    } else {
+        assert!(span > ids.len() as u64);
+    }
     assert!(reader.trades.windows(2).all(|two| two[0].time_ms < two[1].time_ms));
     reader.stop().await;
-    exchange.stop().await;
+    running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopping_and_dropping_end_everything_and_free_the_port() {
-    let candles = sample(400);
+async fn disturbed_trades_are_told_once_and_counted_where_numbers_show_them(exchange: Exchange) {
+    let candles = sample(exchange, 900);
+    let clock = running_clock(&candles, 10);
+    let running = simulated(exchange, &candles, &clock).await;
+    let config = FeedConfig { trades: true, ..settings(exchange, &running) };
+    let mut reader = Reader::start(exchange, config, &clock);
+    reader.read_until("trades", |reader| reader.trades.len() >= 30).await;
+    for fault in [
+        Fault::RepeatedTrades { count: 20 },
+        Fault::ReorderedTrades { count: 5 },
+        Fault::LostTrades { count: 7 },
+    ] {
+        running.fault(fault);
+        let count = reader.trades.len() + 60;
+        reader.read_until("more trades", |reader| reader.trades.len() >= count).await;
+    }
+    let ids = ids(&reader);
+    let span = ids.iter().max().unwrap() - ids.iter().min().unwrap() + 1;
+    if has_numbers(exchange) {
+        assert!(ids.windows(2).all(|two| two[0] < two[1]), "{ids:?}");
+        // One of each swapped pair comes too late and counts as lost.
+        let missing = reader.dropped(DropClass::LostTrade);
+        assert!(missing >= 12, "{missing}");
+        let overflow = reader.dropped(DropClass::Overflow);
+        assert_eq!(span, ids.len() as u64 + missing + overflow);
+    } else {
+        // Nothing promises that the numbers rise, so that trades are passed on as they come.
+        let repeats = ids.windows(2).filter(|two| two[0] == two[1]).count();
+        let swaps = ids.windows(2).filter(|two| two[0] > two[1]).count();
+        assert_eq!((repeats, swaps), (20, 5));
+        assert_eq!(span, ids.len() as u64 - 20 + 7);
+    }
+    let finals = reader.finals.len();
+    assert_eq!(reader.finals, as_told(exchange, &candles[10..10 + finals]));
+    reader.stop().await;
+    running.stop().await;
+}
+
+async fn wrong_prices_are_told_as_the_exchange_tells_them(exchange: Exchange) {
+    let candles = sample(exchange, 900);
+    let clock = running_clock(&candles, 10);
+    let running = simulated(exchange, &candles, &clock).await;
+    let mut reader = Reader::start(exchange, settings(exchange, &running), &clock);
+    reader.read_finals(5).await;
+    let count = reader.finals.len();
+    running.fault(Fault::WrongPrices { factor: 1.25, span: Duration::from_mins(50) });
+    reader.read_finals(count + 40).await;
+    let right = as_told(exchange, &candles[10..]);
+    let is_wrong = |(told, right): (&Candle, &Candle)| {
+        let ratio = told.close / right.close;
+        assert_eq!(told.open_time_ms, right.open_time_ms);
+        assert!(told == right || (ratio - 1.25).abs() < 1e-6, "{told:?} {right:?}");
+        told != right
+    };
+    let wrong: Vec<bool> = reader.finals.iter().zip(&right).map(is_wrong).collect();
+    let first = wrong.iter().position(|is_wrong| *is_wrong).unwrap();
+    let expected: Vec<bool> =
+        (0..wrong.len()).map(|at| (first..first + 10).contains(&at)).collect();
+    assert_eq!(wrong, expected);
+    reader.stop().await;
+    running.stop().await;
+}
+
+async fn stopping_and_dropping_end_everything_and_free_the_port(exchange: Exchange) {
+    let candles = sample(exchange, 400);
     let clock = running_clock(&candles, 10);
     for is_dropped in [false, true] {
-        let exchange = exchange(&candles, &clock).await;
-        let port: u16 = exchange.ws_url.rsplit(':').next().unwrap().parse().unwrap();
-        let mut reader = Reader::start(settings(&exchange), &clock);
+        let running = simulated(exchange, &candles, &clock).await;
+        let port: u16 = running.ws_url.rsplit(':').next().unwrap().parse().unwrap();
+        let mut reader = Reader::start(exchange, settings(exchange, &running), &clock);
         reader.read_until("a connection", |reader| reader.connects > 0).await;
         if is_dropped {
-            drop(exchange);
+            drop(running);
         } else {
-            exchange.stop().await;
+            running.stop().await;
         }
         let lost = |reader: &Reader| !reader.reasons.is_empty();
         reader.read_until("the loss of the connection", lost).await;
@@ -200,22 +299,28 @@ async fn stopping_and_dropping_end_everything_and_free_the_port() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_feed_ends_with_its_owner() {
-    let candles = sample(400);
+async fn a_feed_ends_with_its_owner(exchange: Exchange) {
+    let candles = sample(exchange, 400);
     let clock = running_clock(&candles, 10);
-    let exchange = exchange(&candles, &clock).await;
-    let mut reader = Reader::start(settings(&exchange), &clock);
+    let running = simulated(exchange, &candles, &clock).await;
+    let mut reader = Reader::start(exchange, settings(exchange, &running), &clock);
     reader.read_finals(1).await;
     let Reader { events, cancel, task, .. } = reader;
     drop(events);
     tokio::time::timeout(DEADLINE, task).await.expect("the feed outlives its reader").unwrap();
     drop(cancel);
-    let mut reader = Reader::start(settings(&exchange), &clock);
+    let mut reader = Reader::start(exchange, settings(exchange, &running), &clock);
     reader.read_finals(1).await;
     let Reader { events, cancel, task, .. } = reader;
     drop(cancel);
     tokio::time::timeout(DEADLINE, task).await.expect("the feed outlives its owner").unwrap();
     drop(events);
-    exchange.stop().await;
+    running.stop().await;
+}
+
+#[test]
+fn each_exchange_is_among_the_tested_ones() {
+    // The macro names them one by one.
+    let tested = [Exchange::Binance, Exchange::Bybit, Exchange::Kraken];
+    assert_eq!(Exchange::ALL, tested);
 }

@@ -1,4 +1,4 @@
-//! The Binance adapter and the simulated Binance against each other, over real sockets on loopback.
+//! The adapters and the simulated exchanges against each other, over real sockets on loopback.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,18 +9,21 @@
     reason = "test helpers may panic; what is compared must be equal to the bit"
 )]
 
+mod client;
 mod feed;
 mod protocol;
 mod reader;
 mod rest;
+mod shapes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use forecastd_core::{Candle, Clock, Interval, ScaledClock};
 use forecastd_devnet::exchange::{
-    SimExchange, SimExchangeConfig, TRADES_PER_CANDLE, recording, spawn,
+    SimExchange, SimExchangeConfig, TRADES_PER_CANDLE, recordings, spawn,
 };
+use forecastd_exchange::Exchange;
 use tokio::time::Instant;
 
 const FIVE: Interval = Interval::FIVE_MINUTES;
@@ -28,6 +31,26 @@ const FIVE: Interval = Interval::FIVE_MINUTES;
 const SPEED: f64 = 6000.0;
 /// Far above what any step needs, so that only a real hang ends here.
 const DEADLINE: Duration = Duration::from_mins(2);
+
+/// Makes a test of each function for each exchange.
+macro_rules! for_each_exchange {
+    ($($test:ident),* $(,)?) => {
+        for_each_exchange!(@module binance, Binance, $($test),*);
+        for_each_exchange!(@module bybit, Bybit, $($test),*);
+        for_each_exchange!(@module kraken, Kraken, $($test),*);
+    };
+    (@module $module:ident, $exchange:ident, $($test:ident),*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(forecastd_exchange::Exchange::$exchange).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use for_each_exchange;
 
 /// Real time since the start of the test.
 #[derive(Debug)]
@@ -39,16 +62,46 @@ impl Clock for RealClock {
     }
 }
 
-fn sample(count: usize) -> Vec<Candle> {
-    let mut candles = recording::embedded().unwrap();
+/// The first candles of the exchange's own recording.
+fn sample(exchange: Exchange, count: usize) -> Vec<Candle> {
+    let mut candles = recordings::multi_exchange().unwrap().remove(&exchange).unwrap();
     candles.truncate(count);
     candles
 }
 
 /// What the adapter must make of the recording.
-fn as_told(candles: &[Candle]) -> Vec<Candle> {
-    let told = |candle: &Candle| Candle { trade_count: Some(TRADES_PER_CANDLE as u64), ..*candle };
-    candles.iter().map(told).collect()
+fn as_told(exchange: Exchange, candles: &[Candle]) -> Vec<Candle> {
+    let count = TRADES_PER_CANDLE as u64;
+    let trade_count = match exchange {
+        Exchange::Bybit => None,
+        _ => Some(count),
+    };
+    let told: Vec<Candle> =
+        candles.iter().map(|candle| Candle { trade_count, ..*candle }).collect();
+    if exchange == Exchange::Kraken { without_holes(&told) } else { told }
+}
+
+/// Kraken's intervals without trades are flat at the close before them.
+fn without_holes(candles: &[Candle]) -> Vec<Candle> {
+    let mut filled: Vec<Candle> = Vec::new();
+    for candle in candles {
+        while let Some(last) = filled.last().copied()
+            && last.close_time_ms(FIVE) < candle.open_time_ms
+        {
+            let price = last.close;
+            filled.push(Candle {
+                open_time_ms: last.close_time_ms(FIVE),
+                open: price,
+                high: price,
+                low: price,
+                close: price,
+                volume: 0.0,
+                trade_count: Some(0),
+            });
+        }
+        filled.push(*candle);
+    }
+    filled
 }
 
 /// A market whose clock starts inside of the candle number `start`.
@@ -57,6 +110,7 @@ fn running_clock(candles: &[Candle], start: usize) -> Arc<dyn Clock> {
     Arc::new(ScaledClock::new(base, candles[start].open_time_ms + 1_000, SPEED))
 }
 
-async fn exchange(candles: &[Candle], clock: &Arc<dyn Clock>) -> SimExchange {
-    spawn(SimExchangeConfig::new(candles.into(), FIVE, Arc::clone(clock))).await.unwrap()
+async fn simulated(exchange: Exchange, candles: &[Candle], clock: &Arc<dyn Clock>) -> SimExchange {
+    let config = SimExchangeConfig::new(exchange, candles.into(), FIVE, Arc::clone(clock));
+    spawn(config).await.unwrap()
 }

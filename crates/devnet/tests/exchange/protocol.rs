@@ -1,67 +1,44 @@
-//! The simulated Binance's own protocol, seen by a plain client.
+//! The simulated exchanges' own protocols, seen by a plain client.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use forecastd_core::{Clock, ManualClock};
-use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, recording, spawn};
-use futures_util::{SinkExt, StreamExt};
+use forecastd_devnet::exchange::{SimExchange, SimExchangeConfig, spawn};
+use forecastd_exchange::Exchange;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::{DEADLINE, FIVE};
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+use crate::client::Client;
+use crate::{FIVE, sample};
 
 /// An exchange whose clock stands a second after the open of the candle number 50.
-async fn exchange(change: impl Fn(&mut SimExchangeConfig)) -> (SimExchange, Arc<ManualClock>) {
-    let mut candles = recording::embedded().unwrap();
-    candles.truncate(100);
+pub(crate) async fn standing(
+    exchange: Exchange,
+    change: impl Fn(&mut SimExchangeConfig),
+) -> (SimExchange, Arc<ManualClock>) {
+    let candles = sample(exchange, 100);
     let clock = Arc::new(ManualClock::new(candles[50].open_time_ms + 1_000));
     let dyn_clock: Arc<dyn Clock> = clock.clone();
-    let mut config = SimExchangeConfig::new(candles.into(), FIVE, dyn_clock);
+    let mut config = SimExchangeConfig::new(exchange, candles.into(), FIVE, dyn_clock);
     change(&mut config);
     (spawn(config).await.unwrap(), clock)
 }
 
-async fn connect(exchange: &SimExchange, path: &str) -> Socket {
-    connect_async(format!("{}{path}", exchange.ws_url)).await.unwrap().0
-}
-
-async fn next(socket: &mut Socket) -> Option<Frame> {
-    tokio::time::timeout(DEADLINE, socket.next()).await.expect("nothing came")?.ok()
-}
-
-async fn next_json(socket: &mut Socket) -> Value {
-    loop {
-        match next(socket).await {
-            Some(Frame::Text(text)) => return serde_json::from_str(&text).unwrap(),
-            Some(Frame::Ping(_)) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-async fn ask(socket: &mut Socket, request: Value) -> Value {
-    socket.send(Frame::text(request.to_string())).await.unwrap();
-    loop {
-        let answer = next_json(socket).await;
-        if answer.get("id").is_some() {
-            return answer;
-        }
-    }
+async fn ask(client: &mut Client, request: Value) -> Value {
+    client.send(&request).await;
+    client.until(|answer| answer.get("id").is_some()).await
 }
 
 #[tokio::test]
 async fn raw_streams_are_bare_and_combined_ones_wrapped() {
-    let (exchange, _clock) = exchange(|_| {}).await;
-    let mut raw = connect(&exchange, "/ws/btcusdt@kline_5m").await;
-    let event = next_json(&mut raw).await;
+    let (exchange, _clock) = standing(Exchange::Binance, |_| {}).await;
+    let mut raw = Client::connect(&exchange.ws_url, "/ws/btcusdt@kline_5m").await;
+    let event = raw.next_json().await;
     assert_eq!((&event["e"], &event["k"]["x"]), (&json!("kline"), &json!(false)));
-    let mut combined = connect(&exchange, "/stream?streams=btcusdt@kline_5m/btcusdt@trade").await;
-    let event = next_json(&mut combined).await;
+    let mut combined =
+        Client::connect(&exchange.ws_url, "/stream?streams=btcusdt@kline_5m/btcusdt@trade").await;
+    let event = combined.next_json().await;
     assert_eq!(event["stream"], "btcusdt@kline_5m");
     assert_eq!(event["data"]["s"], "BTCUSDT");
     let list = ask(&mut combined, json!({ "method": "LIST_SUBSCRIPTIONS", "id": 9 })).await;
@@ -71,19 +48,20 @@ async fn raw_streams_are_bare_and_combined_ones_wrapped() {
 
 #[tokio::test]
 async fn a_final_candle_comes_once_after_its_delay_and_before_the_next_forming_one() {
-    let (exchange, clock) = exchange(|config| config.forming_every_real = Duration::ZERO).await;
-    let mut socket = connect(&exchange, "/ws/btcusdt@kline_5m").await;
-    let first = next_json(&mut socket).await;
+    let (exchange, clock) =
+        standing(Exchange::Binance, |config| config.forming_every_real = Duration::ZERO).await;
+    let mut socket = Client::connect(&exchange.ws_url, "/ws/btcusdt@kline_5m").await;
+    let first = socket.next_json().await;
     let open_ms = first["k"]["t"].as_i64().unwrap();
     // A request makes the exchange look at its clock, which stands still here.
     let prod = json!({ "method": "LIST_SUBSCRIPTIONS", "id": 1 });
     clock.set(open_ms + 300_000 + 1_699);
     assert_eq!(ask(&mut socket, prod.clone()).await["id"], 1);
     clock.set(open_ms + 300_000 + 1_700);
-    socket.send(Frame::text(prod.to_string())).await.unwrap();
+    socket.send(&prod).await;
     let mut bars = Vec::new();
     while bars.len() < 2 {
-        let event = next_json(&mut socket).await;
+        let event = socket.next_json().await;
         if event["e"] == "kline" {
             bars.push((event["k"]["t"].as_i64().unwrap(), event["k"]["x"].as_bool().unwrap()));
         }
@@ -94,8 +72,8 @@ async fn a_final_candle_comes_once_after_its_delay_and_before_the_next_forming_o
 
 #[tokio::test]
 async fn an_unknown_stream_is_acknowledged_and_silent() {
-    let (exchange, _clock) = exchange(|_| {}).await;
-    let mut socket = connect(&exchange, "/ws").await;
+    let (exchange, _clock) = standing(Exchange::Binance, |_| {}).await;
+    let mut socket = Client::connect(&exchange.ws_url, "/ws").await;
     let request = json!({ "method": "SUBSCRIBE", "params": ["btcusdt@nothing"], "id": 1 });
     assert_eq!(ask(&mut socket, request).await, json!({ "result": null, "id": 1 }));
     let wrong = ask(&mut socket, json!({ "method": "BUY", "id": 2 })).await;
@@ -105,16 +83,16 @@ async fn an_unknown_stream_is_acknowledged_and_silent() {
 
 #[tokio::test]
 async fn a_client_that_talks_too_much_is_cut() {
-    let (exchange, _clock) = exchange(|_| {}).await;
-    let mut socket = connect(&exchange, "/ws").await;
+    let (exchange, _clock) = standing(Exchange::Binance, |_| {}).await;
+    let mut socket = Client::connect(&exchange.ws_url, "/ws").await;
     for id in 0..50 {
         let request = json!({ "method": "LIST_SUBSCRIPTIONS", "id": id });
-        socket.feed(Frame::text(request.to_string())).await.unwrap();
+        socket.feed(&request).await;
     }
-    socket.flush().await.unwrap();
+    socket.flush().await;
     let mut answers = 0;
     let reason = loop {
-        match next(&mut socket).await {
+        match socket.next().await {
             Some(Frame::Text(_)) => answers += 1,
             Some(Frame::Close(Some(frame))) => break frame.reason.to_string(),
             other => panic!("{other:?}"),
@@ -127,29 +105,22 @@ async fn a_client_that_talks_too_much_is_cut() {
 
 #[tokio::test]
 async fn pings_come_and_a_connection_does_not_live_for_ever() {
-    let (exchange, _clock) = exchange(|config| {
-        config.ping_every = Duration::from_millis(10);
-        config.connection_life = Duration::from_millis(800);
+    let (exchange, _clock) = standing(Exchange::Binance, |config| {
+        config.ping_every = Some(Duration::from_millis(10));
+        config.connection_life = Some(Duration::from_millis(800));
     })
     .await;
-    let mut socket = connect(&exchange, "/ws").await;
-    let mut pings = 0;
-    loop {
-        match next(&mut socket).await {
-            Some(Frame::Ping(_)) => pings += 1,
-            Some(Frame::Close(_)) | None => break,
-            other => panic!("{other:?}"),
-        }
-    }
+    let mut socket = Client::connect(&exchange.ws_url, "/ws").await;
+    let (pings, _) = socket.end().await;
     assert!(pings > 0);
     exchange.stop().await;
 }
 
 #[tokio::test]
 async fn recordings_and_settings_are_checked() {
-    let candles = recording::embedded().unwrap();
+    let candles = sample(Exchange::Binance, 10);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
-    let config = SimExchangeConfig::new(candles[..10].into(), FIVE, clock);
+    let config = SimExchangeConfig::new(Exchange::Binance, candles[..10].into(), FIVE, clock);
     let mut falling = candles[..10].to_vec();
     falling.swap(3, 4);
     let mut broken = candles[..10].to_vec();
@@ -159,8 +130,10 @@ async fn recordings_and_settings_are_checked() {
         SimExchangeConfig { candles: falling.into(), ..config.clone() },
         SimExchangeConfig { candles: broken.into(), ..config.clone() },
         SimExchangeConfig { symbol: "btc".to_owned(), ..config.clone() },
+        SimExchangeConfig { symbol: "BTC/USD".to_owned(), ..config.clone() },
+        SimExchangeConfig { exchange: Exchange::Kraken, ..config.clone() },
         SimExchangeConfig { interval: "10m".parse().unwrap(), ..config.clone() },
-        SimExchangeConfig { ping_every: Duration::ZERO, ..config.clone() },
+        SimExchangeConfig { ping_every: Some(Duration::ZERO), ..config.clone() },
     ];
     for config in refused {
         assert!(spawn(config).await.is_err());
@@ -170,4 +143,93 @@ async fn recordings_and_settings_are_checked() {
     let second = spawn(SimExchangeConfig { port, ..config }).await.unwrap_err();
     assert!(second.to_string().contains(&port.to_string()), "{second}");
     first.stop().await;
+}
+
+/// The time-outs of the exchanges that cut idle connections, with the path of their WebSocket.
+#[tokio::test]
+async fn idle_connections_are_cut_where_the_exchange_does_so() {
+    let soon = Some(Duration::from_millis(50));
+    let (bybit, _clock) = standing(Exchange::Bybit, |config| config.idle_cut = soon).await;
+    let mut client = Client::connect(&bybit.ws_url, "/v5/public/spot").await;
+    assert_eq!(client.end().await.1.as_deref(), Some("disconnected"));
+    bybit.stop().await;
+    let (kraken, _clock) =
+        standing(Exchange::Kraken, |config| config.subscribe_within = soon).await;
+    let mut client = Client::connect(&kraken.ws_url, "/v2").await;
+    assert_eq!(client.end().await.1.as_deref(), Some("disconnected"));
+    kraken.stop().await;
+}
+
+#[tokio::test]
+async fn bybit_tells_the_closed_candle_and_the_new_one_in_one_message() {
+    let (exchange, clock) = standing(Exchange::Bybit, |_| {}).await;
+    let mut client = Client::connect(&exchange.ws_url, "/v5/public/spot").await;
+    client.send(&json!({ "op": "subscribe", "args": ["kline.5.BTCUSDT"] })).await;
+    let first = client.until(|message| message["topic"] == "kline.5.BTCUSDT").await;
+    let open_ms = first["data"][0]["start"].as_i64().unwrap();
+    clock.set(open_ms + FIVE.as_ms() + 200);
+    client.send(&json!({ "op": "ping" })).await;
+    let both = client.until(|message| message["topic"] == "kline.5.BTCUSDT").await;
+    let told: Vec<(i64, bool)> = both["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bar| (bar["start"].as_i64().unwrap(), bar["confirm"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(told, [(open_ms, true), (open_ms + FIVE.as_ms(), false)]);
+    exchange.stop().await;
+}
+
+#[tokio::test]
+async fn kraken_tells_the_last_state_of_an_interval_before_the_next_one() {
+    let (exchange, clock) = standing(Exchange::Kraken, |_| {}).await;
+    let candles = sample(Exchange::Kraken, 100);
+    let mut client = Client::connect(&exchange.ws_url, "/v2").await;
+    let params = json!({
+        "channel": "ohlc", "symbol": ["BTC/USD"], "interval": 5, "snapshot": false,
+    });
+    client.send(&json!({ "method": "subscribe", "params": params })).await;
+    client.until(|message| message["success"] == true).await;
+    clock.set(candles[51].open_time_ms + 1);
+    client.send(&json!({ "method": "ping" })).await;
+    let is_of = |message: &Value, at: usize| {
+        let begin = message["data"][0]["interval_begin"].as_str().unwrap_or_default();
+        chrono::DateTime::parse_from_rfc3339(begin)
+            .is_ok_and(|begin| begin.timestamp_millis() == candles[at].open_time_ms)
+    };
+    let mut last = Value::Null;
+    let next = loop {
+        let update = client.until(|message| message["channel"] == "ohlc").await;
+        assert!(is_of(&update, 50) || is_of(&update, 51), "{update}");
+        if is_of(&update, 51) {
+            break update;
+        }
+        last = update;
+    };
+    assert_eq!(last["data"][0]["close"].as_f64(), Some(candles[50].close));
+    assert_eq!(last["data"][0]["volume"].as_f64(), Some(candles[50].volume));
+    assert_eq!(next["data"][0]["open"].as_f64(), Some(candles[51].open));
+    exchange.stop().await;
+}
+
+#[tokio::test]
+async fn kraken_answers_a_wrong_symbol_and_goes_on_with_heartbeats() {
+    let soon = Some(Duration::from_millis(10));
+    let (exchange, _clock) =
+        standing(Exchange::Kraken, |config| config.heartbeat_every = soon).await;
+    let mut client = Client::connect(&exchange.ws_url, "/v2").await;
+    let hello = client.next_json().await;
+    assert_eq!(
+        (&hello["channel"], &hello["data"][0]["system"]),
+        (&json!("status"), &json!("online"))
+    );
+    assert!(hello["data"][0]["connection_id"].as_u64().unwrap() > i64::MAX.unsigned_abs());
+    let params = json!({ "channel": "trade", "symbol": ["XBT/USD", "BTC/USD"] });
+    client.send(&json!({ "method": "subscribe", "params": params, "req_id": 3 })).await;
+    let refusal = client.next_json().await;
+    assert_eq!(refusal["error"], "Currency pair not supported XBT/USD");
+    assert_eq!((&refusal["req_id"], &refusal["symbol"]), (&json!(3), &json!("XBT/USD")));
+    assert_eq!(client.next_json().await["success"], true);
+    assert_eq!(client.next_json().await, json!({ "channel": "heartbeat" }));
+    exchange.stop().await;
 }

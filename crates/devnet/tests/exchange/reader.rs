@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forecastd_core::{Candle, Clock, Trade};
 use forecastd_devnet::exchange::SimExchange;
-use forecastd_exchange::{BinanceFeed, DropClass, FeedConfig, FeedEvent};
+use forecastd_exchange::{DropClass, Exchange, FeedConfig, FeedEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use crate::{DEADLINE, FIVE};
 
 /// Settings that fit the speed of these tests.
-pub(crate) fn settings(exchange: &SimExchange) -> FeedConfig {
+pub(crate) fn settings(exchange: Exchange, simulated: &SimExchange) -> FeedConfig {
     FeedConfig {
-        ws_url: exchange.ws_url.clone(),
-        rest_url: exchange.rest_url.clone(),
+        ws_url: simulated.ws_url.clone(),
+        rest_url: simulated.rest_url.clone(),
         backoff_min: Duration::from_millis(20),
         backoff_max: Duration::from_millis(500),
         final_grace: Duration::from_mins(2),
-        ..FeedConfig::default()
+        ..exchange.default_config()
     }
 }
 
@@ -41,8 +41,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn start(config: FeedConfig, clock: &Arc<dyn Clock>) -> Self {
-        let feed = BinanceFeed::new(config, Arc::clone(clock), 1).unwrap();
+    pub(crate) fn start(exchange: Exchange, config: FeedConfig, clock: &Arc<dyn Clock>) -> Self {
+        let (feed, _source) = exchange.open(config, Arc::clone(clock), 1).unwrap();
         let (sender, events) = mpsc::channel(64);
         let (cancel, cancelled) = watch::channel(false);
         Self {
@@ -67,9 +67,11 @@ impl Reader {
             let event = tokio::time::timeout_at(deadline, self.events.recv()).await;
             let Ok(event) = event else {
                 panic!(
-                    "waited in vain for {what}: {} finals, {:?}",
+                    "waited in vain for {what}: {} finals, {} trades, lost by {:?}, dropped {:?}",
                     self.finals.len(),
-                    self.reasons
+                    self.trades.len(),
+                    self.reasons,
+                    self.dropped
                 )
             };
             self.take(event.expect("the feed ended by itself"));

@@ -9,16 +9,26 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::interval_of;
+use crate::flat::{Fields, Flat};
 use crate::message::{
-    CandleUpdate, DecodeError, Message, TradeUpdate, amount, json, positive, shape, shorten,
-    symbol, time_ms,
+    CandleUpdate, DecodeError, Message, TradeUpdate, amount, json, plain_positive, positive, shape,
+    shorten, symbol, time_ms,
 };
+use crate::symbol::Symbol;
 
 /// Reads one text message.
 ///
 /// # Errors
 /// [`DecodeError`] when the text is not JSON, or claims to be a trade or candle and is malformed.
 pub fn decode(text: &str) -> Result<Message, DecodeError> {
+    plain_trade(text).map_or_else(|| decode_any(text), |update| Ok(Message::Trade(update)))
+}
+
+/// Reads any message, trades of any form included: slower, and what [`decode`] is measured by.
+///
+/// # Errors
+/// [`DecodeError`] as for [`decode`].
+pub fn decode_any(text: &str) -> Result<Message, DecodeError> {
     let value = json(text)?;
     let payload = match (value.get("stream"), value.get("data")) {
         (Some(_), Some(data)) => data,
@@ -32,6 +42,42 @@ pub fn decode(text: &str) -> Result<Message, DecodeError> {
         Some(_) => Ok(Message::Other),
         None => Ok(answer(payload)),
     }
+}
+
+/// Reads a raw trade in its usual form; `None` for everything else, the broken ones included.
+fn plain_trade(text: &str) -> Option<TradeUpdate> {
+    let (mut kind, mut market, mut number) = (None, None, None);
+    let (mut price, mut size, mut at, mut maker) = (None, None, None, None);
+    for field in Fields::of(text)? {
+        let (name, value) = field?;
+        let place = match name {
+            b"e" if value != Flat::Text(b"trade") => return None,
+            b"e" => &mut kind,
+            b"s" => &mut market,
+            b"t" => &mut number,
+            b"p" => &mut price,
+            b"q" => &mut size,
+            b"T" => &mut at,
+            b"m" => &mut maker,
+            // The wrapper of combined streams.
+            b"data" => return None,
+            _ => continue,
+        };
+        if place.replace(value).is_some() {
+            return None;
+        }
+    }
+    kind?;
+    let number = number?.number()?;
+    let trade = Trade {
+        time_ms: time_ms("T", i64::try_from(at?.number()?).ok()?).ok()?,
+        price: plain_positive(price?.text()?)?,
+        size: plain_positive(size?.text()?)?,
+        trade_id: Some(number.into()),
+        side: taker_side(maker?.bool()?),
+    };
+    let symbol = Symbol::from_bytes(market?.text()?)?;
+    Some(TradeUpdate { symbol, trade, numbers: Some(number..=number) })
 }
 
 /// An answer to a request: the error comes bare or, in other products, inside of `error`.
@@ -133,7 +179,7 @@ fn trade(payload: &Value) -> Result<Message, DecodeError> {
     )?;
     let numbers = Some(event.trade_id..=event.trade_id);
     let symbol = symbol("s", &event.symbol)?;
-    Ok(Message::Trades(vec![TradeUpdate { symbol, trade, numbers }]))
+    Ok(Message::Trade(TradeUpdate { symbol, trade, numbers }))
 }
 
 #[derive(Deserialize)]
@@ -168,10 +214,15 @@ fn aggregate_trade(payload: &Value) -> Result<Message, DecodeError> {
     )?;
     let numbers = (event.first_id <= event.last_id).then_some(event.first_id..=event.last_id);
     let symbol = symbol("s", &event.symbol)?;
-    Ok(Message::Trades(vec![TradeUpdate { symbol, trade, numbers }]))
+    Ok(Message::Trade(TradeUpdate { symbol, trade, numbers }))
 }
 
-/// Checks the parts of a trade. When the buyer was the maker, the taker sold.
+/// When the buyer was the maker, the taker sold.
+const fn taker_side(is_buyer_maker: bool) -> TradeSide {
+    if is_buyer_maker { TradeSide::Sell } else { TradeSide::Buy }
+}
+
+/// Checks the parts of a trade.
 pub(super) fn checked_trade(
     price: &str,
     size: &str,
@@ -183,8 +234,8 @@ pub(super) fn checked_trade(
         time_ms: time_ms("T", at_ms)?,
         price: positive("p", price)?,
         size: positive("q", size)?,
-        trade_id: Some(trade_id.to_string()),
-        side: if is_buyer_maker { TradeSide::Sell } else { TradeSide::Buy },
+        trade_id: Some(trade_id.into()),
+        side: taker_side(is_buyer_maker),
     })
 }
 

@@ -21,6 +21,7 @@ use crate::error::ExchangeError;
 use crate::event::FeedEvent;
 use crate::exchange::{Adapter, Parts};
 use crate::feed::run_feed;
+use crate::host::Host;
 use crate::intervals;
 
 /// The candle lengths that Binance has and that lie on the grid from the Unix epoch. (Its `3d`,
@@ -43,6 +44,20 @@ const INTERVALS: [(&str, i64); 13] = [
 
 const INTERVAL_RULE: &str = "a Binance interval of 1s..1d";
 
+/// The default hosts give market data only.
+const HOSTS: [Host; 2] = [
+    Host {
+        ws_url: "wss://stream.binance.com:443",
+        rest_url: "https://api.binance.com",
+        note: "the main hosts",
+    },
+    Host {
+        ws_url: "wss://stream.binance.us:9443",
+        rest_url: "https://api.binance.us",
+        note: "for the United States, a thin market with prices of its own",
+    },
+];
+
 pub(crate) const ADAPTER: Adapter = Adapter {
     name: "binance",
     ws_url: "wss://data-stream.binance.vision",
@@ -51,6 +66,7 @@ pub(crate) const ADAPTER: Adapter = Adapter {
     idle_timeout: Duration::from_mins(1),
     final_grace: FINAL_GRACE,
     intervals: &INTERVALS,
+    manners: &rest::MANNERS,
     open: |config, clock| {
         let feed = BinanceFeed::new(config.clone(), clock, 0)?;
         Ok(feed.into_parts())
@@ -94,7 +110,7 @@ impl BinanceFeed {
     ) -> Result<Self, ExchangeError> {
         intervals::check(&config, &INTERVALS, INTERVAL_RULE)?;
         checked_symbol(&config.symbol)?;
-        let rest = BinanceRest::new(&config.rest_url, Arc::clone(&clock), config.request_timeout)?;
+        let rest = BinanceRest::from_config(&config, Arc::clone(&clock))?;
         Ok(Self { config, clock, rest: Arc::new(rest), seed })
     }
 
@@ -116,7 +132,7 @@ impl BinanceFeed {
 
     fn into_parts(self) -> Parts {
         let protocol = Box::new(Subscription::new(&self.config));
-        Parts { protocol, source: self.rest, bars: None }
+        Parts { protocol, source: self.rest, bars: None, manners: &rest::MANNERS }
     }
 }
 

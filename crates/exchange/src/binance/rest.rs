@@ -1,23 +1,19 @@
 //! Binance's REST interface: closed candles and trades.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use forecastd_core::{Candle, Clock, Interval, Trade};
+use forecastd_core::{Candle, Interval, Trade};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::message::checked_trade;
-use super::{INTERVAL_RULE, INTERVALS, checked_symbol};
+use super::{HOSTS, INTERVAL_RULE, INTERVALS, checked_symbol};
 use crate::error::ExchangeError;
-use crate::http::{Explanation, Manners, Meaning};
+use crate::http::{Explanation, Manners, Meaning, WeightLimit};
 use crate::message::{DecodeError, amount, positive, shape, time_ms};
 use crate::paging::{Closing, unreadable};
-use crate::rest::{CandleApi, Request, RestClient, unmarked};
+use crate::rest::{CandleApi, Request, rest_client, unmarked};
 use crate::rows::Row;
-use crate::source::CandleSource;
 
 const KLINES: &str = "/api/v3/klines";
 const TRADES: &str = "/api/v3/trades";
@@ -30,7 +26,18 @@ const WEIGHT_HEADER: &str = "x-mbx-used-weight-1m";
 /// Error codes that mean "later": internal error, too many requests, time-out.
 const TRANSIENT_CODES: [i64; 3] = [-1001, -1003, -1007];
 
-const MANNERS: Manners = Manners { explain, refuses_with_200: false, gap: Duration::ZERO };
+/// The exchange allows 6000 a minute; other programs of this address need some of it.
+const MOST_WEIGHT: u32 = 4_800;
+const INVALID_SYMBOL: i64 = -1121;
+
+pub(super) const MANNERS: Manners = Manners {
+    explain,
+    refuses_with_200: false,
+    gap: Duration::ZERO,
+    weight: Some(WeightLimit { header: WEIGHT_HEADER, most: MOST_WEIGHT }),
+    hosts: &HOSTS,
+    symbols: "https://api.binance.com/api/v3/exchangeInfo",
+};
 const API: CandleApi = CandleApi {
     intervals: &INTERVALS,
     interval_rule: INTERVAL_RULE,
@@ -38,6 +45,7 @@ const API: CandleApi = CandleApi {
     page_intervals: PAGE_INTERVALS,
     is_loose: false,
     newest: None,
+    reach: None,
     closing: Closing::LaterRow,
     request: |symbol, name, page| Request {
         path: KLINES.to_owned(),
@@ -49,37 +57,22 @@ const API: CandleApi = CandleApi {
             ("limit", "1000".to_owned()),
         ],
     },
-    read: |body, symbol, interval| Ok(unmarked(decode_klines(body, interval)?, symbol, interval)),
+    read: |body, symbol, interval| unmarked(decode_klines(body, interval)?, symbol, interval),
+    is_unknown: |_, code, _| code == Some(INVALID_SYMBOL),
     manners: &MANNERS,
 };
 
-/// A client of Binance's public REST interface.
-#[derive(Debug)]
-pub struct BinanceRest {
-    rest: RestClient,
-    used_weight: AtomicU32,
-}
+rest_client!(
+    /// A client of Binance's public REST interface.
+    BinanceRest,
+    API
+);
 
 impl BinanceRest {
-    /// Creates a client of the host `rest_url` (`https://host`, without a path).
-    ///
-    /// `clock`: market time, which tells what has closed. `timeout`: real time for one request.
-    ///
-    /// # Errors
-    /// [`ExchangeError::Config`] when the address cannot be one.
-    pub fn new(
-        rest_url: &str,
-        clock: Arc<dyn Clock>,
-        timeout: Duration,
-    ) -> Result<Self, ExchangeError> {
-        let rest = RestClient::new(&API, rest_url, clock, timeout)?;
-        Ok(Self { rest, used_weight: AtomicU32::new(0) })
-    }
-
     /// Returns the request weight of the running minute as the last answer told it; the exchange
     /// allows 6000.
     pub fn used_weight(&self) -> u32 {
-        self.used_weight.load(Ordering::Relaxed)
+        self.rest.http().used_weight()
     }
 
     /// Returns the newest `limit` (at most 1000) trades, oldest first.
@@ -89,7 +82,7 @@ impl BinanceRest {
     pub async fn trades(&self, symbol: &str, limit: u16) -> Result<Vec<Trade>, ExchangeError> {
         let symbol = checked_symbol(symbol)?;
         let limit = limit.clamp(1, 1000).to_string();
-        let body = self.get(TRADES, &[("symbol", &symbol), ("limit", &limit)]).await?;
+        let body = self.rest.http().get(TRADES, &[("symbol", &symbol), ("limit", &limit)]).await?;
         decode_trades(&body).map_err(|error| unreadable(TRADES, &error))
     }
 
@@ -106,30 +99,8 @@ impl BinanceRest {
         let symbol = checked_symbol(symbol)?;
         let (from_id, limit) = (from_id.to_string(), limit.clamp(1, 1000).to_string());
         let query = [("symbol", &*symbol), ("fromId", &*from_id), ("limit", &*limit)];
-        let body = self.get(AGGREGATE_TRADES, &query).await?;
+        let body = self.rest.http().get(AGGREGATE_TRADES, &query).await?;
         decode_aggregate_trades(&body).map_err(|error| unreadable(AGGREGATE_TRADES, &error))
-    }
-
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, ExchangeError> {
-        let (headers, body) = self.rest.http().get(path, query).await?;
-        let weight = headers.get(WEIGHT_HEADER).and_then(|value| value.to_str().ok());
-        if let Some(weight) = weight.and_then(|text| text.parse().ok()) {
-            self.used_weight.store(weight, Ordering::Relaxed);
-        }
-        Ok(body)
-    }
-}
-
-#[async_trait]
-impl CandleSource for BinanceRest {
-    async fn candles(
-        &self,
-        symbol: &str,
-        interval: Interval,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Result<Vec<Candle>, ExchangeError> {
-        self.rest.candles(symbol, interval, from_ms, to_ms).await
     }
 }
 

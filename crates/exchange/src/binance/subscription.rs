@@ -46,6 +46,10 @@ impl Protocol for Subscription {
         if matches!(message, Message::Ack { id: Some(REQUEST_ID) }) { vec![0] } else { vec![] }
     }
 
+    fn confirms_unknown_symbols(&self) -> bool {
+        true
+    }
+
     fn decode(&self, text: &str) -> Result<Message, DecodeError> {
         message::decode(text)
     }

@@ -91,7 +91,7 @@ fn candles(value: &Value, interval: &str, market: &str) -> Result<Message, Decod
             return Err(DecodeError::Value { field: "end", value: bar.end.to_string(), rule });
         }
         let is_final = Some(bar.confirm);
-        updates.push(CandleUpdate { symbol: symbol.clone(), interval, candle, is_final });
+        updates.push(CandleUpdate { symbol, interval, candle, is_final });
     }
     updates.sort_by_key(|update| update.candle.open_time_ms);
     Ok(Message::Candles(updates))
@@ -146,7 +146,7 @@ pub(super) fn checked_trade(
         time_ms: time_ms("time", at_ms)?,
         price: positive("price", price)?,
         size: positive("size", size)?,
-        trade_id: Some(shorten(trade_id)),
+        trade_id: Some(shorten(trade_id).into()),
         side,
     })
 }

@@ -18,6 +18,7 @@ use self::subscription::Subscription;
 use crate::config::{FINAL_GRACE, FeedConfig, check_symbol};
 use crate::error::ExchangeError;
 use crate::exchange::{Adapter, Parts};
+use crate::host::Host;
 use crate::intervals;
 
 /// The candle lengths that lie on the grid from the Unix epoch. (Its `W` and `M` do not.)
@@ -36,6 +37,19 @@ const INTERVALS: [(&str, i64); 11] = [
 ];
 const INTERVAL_RULE: &str = "a Bybit interval of 1m..1d";
 
+const HOSTS: [Host; 2] = [
+    Host {
+        ws_url: "wss://stream.bybit.com",
+        rest_url: "https://api.bytick.com",
+        note: "the second name of the REST host",
+    },
+    Host {
+        ws_url: "wss://stream.bybit.kz",
+        rest_url: "https://api.bybit.kz",
+        note: "for Kazakhstan; other countries have hosts alike",
+    },
+];
+
 pub(crate) const ADAPTER: Adapter = Adapter {
     name: "bybit",
     ws_url: "wss://stream.bybit.com",
@@ -45,15 +59,16 @@ pub(crate) const ADAPTER: Adapter = Adapter {
     idle_timeout: Duration::from_mins(2),
     final_grace: FINAL_GRACE,
     intervals: &INTERVALS,
+    manners: &rest::MANNERS,
     open,
 };
 
 fn open(config: &FeedConfig, clock: Arc<dyn Clock>) -> Result<Parts, ExchangeError> {
     intervals::check(config, &INTERVALS, INTERVAL_RULE)?;
     checked_symbol(&config.symbol)?;
-    let rest = BybitRest::new(&config.rest_url, clock, config.request_timeout)?;
+    let rest = BybitRest::from_config(config, clock)?;
     let protocol = Box::new(Subscription::new(config));
-    Ok(Parts { protocol, source: Arc::new(rest), bars: None })
+    Ok(Parts { protocol, source: Arc::new(rest), bars: None, manners: &rest::MANNERS })
 }
 
 fn checked_symbol(symbol: &str) -> Result<String, ExchangeError> {

@@ -3,25 +3,22 @@
 //! Pages come newest first. Refusals come with status 200 and a `retCode`; `category` is always sent,
 //! without it Bybit answers with the candles of the perpetual contract.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use forecastd_core::{Candle, Clock, Interval, Trade};
+use forecastd_core::{Candle, Interval, Trade};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::message::checked_trade;
-use super::{INTERVAL_RULE, INTERVALS, checked_symbol};
+use super::{HOSTS, INTERVAL_RULE, INTERVALS, checked_symbol};
 use crate::error::ExchangeError;
 use crate::http::{DEFAULT_RATE_WAIT, Explanation, Manners, Meaning};
 use crate::message::{
     CandleUpdate, DecodeError, amount, positive, shape, symbol as readable_symbol, time_ms,
 };
 use crate::paging::{Closing, unreadable};
-use crate::rest::{CandleApi, Request, RestClient};
+use crate::rest::{CandleApi, Request, rest_client};
 use crate::rows::Row;
-use crate::source::CandleSource;
 
 const KLINES: &str = "/v5/market/kline";
 const TRADES: &str = "/v5/market/recent-trade";
@@ -32,6 +29,8 @@ const PAGE_INTERVALS: i64 = 999;
 const IP_BAN: Duration = Duration::from_mins(10);
 /// `retCode`s that mean "later": server time-out, internal error, overload.
 const LATER: [i64; 3] = [10_000, 10_016, 10_429];
+/// A wrong parameter: of all that are sent only the symbol is not checked before.
+const INVALID_PARAMETER: i64 = 10_001;
 /// Too many visits of this second.
 const TOO_MANY: i64 = 10_006;
 /// Too many requests of this address.
@@ -42,7 +41,14 @@ const BLOCKED: [i64; 3] = [10_009, 10_010, 10_024];
 /// The exchange allows 600 requests in 5 s.
 const GAP: Duration = Duration::from_millis(10);
 
-const MANNERS: Manners = Manners { explain, refuses_with_200: true, gap: GAP };
+pub(super) const MANNERS: Manners = Manners {
+    explain,
+    refuses_with_200: true,
+    gap: GAP,
+    weight: None,
+    hosts: &HOSTS,
+    symbols: "https://api.bybit.com/v5/market/instruments-info?category=spot",
+};
 const API: CandleApi = CandleApi {
     intervals: &INTERVALS,
     interval_rule: INTERVAL_RULE,
@@ -50,6 +56,7 @@ const API: CandleApi = CandleApi {
     page_intervals: PAGE_INTERVALS,
     is_loose: false,
     newest: None,
+    reach: None,
     // The answer says by its own clock what has closed.
     closing: Closing::Marked,
     request: |symbol, name, page| Request {
@@ -64,30 +71,17 @@ const API: CandleApi = CandleApi {
         ],
     },
     read: |body, _, interval| decode_klines(body, interval),
+    is_unknown: |_, code, _| code == Some(INVALID_PARAMETER),
     manners: &MANNERS,
 };
 
-/// A client of Bybit's public REST interface.
-#[derive(Debug)]
-pub struct BybitRest {
-    rest: RestClient,
-}
+rest_client!(
+    /// A client of Bybit's public REST interface.
+    BybitRest,
+    API
+);
 
 impl BybitRest {
-    /// Creates a client of the host `rest_url` (`https://host`, without a path).
-    ///
-    /// `clock`: market time, which bounds what is asked for. `timeout`: real time for one request.
-    ///
-    /// # Errors
-    /// [`ExchangeError::Config`] when the address cannot be one.
-    pub fn new(
-        rest_url: &str,
-        clock: Arc<dyn Clock>,
-        timeout: Duration,
-    ) -> Result<Self, ExchangeError> {
-        Ok(Self { rest: RestClient::new(&API, rest_url, clock, timeout)? })
-    }
-
     /// Returns the newest `limit` (at most 60) trades, oldest first.
     ///
     /// # Errors
@@ -96,21 +90,8 @@ impl BybitRest {
         let symbol = checked_symbol(symbol)?;
         let limit = limit.clamp(1, 60).to_string();
         let query = [("category", "spot"), ("symbol", &*symbol), ("limit", &*limit)];
-        let (_, body) = self.rest.http().get(TRADES, &query).await?;
+        let body = self.rest.http().get(TRADES, &query).await?;
         decode_trades(&body).map_err(|error| unreadable(TRADES, &error))
-    }
-}
-
-#[async_trait]
-impl CandleSource for BybitRest {
-    async fn candles(
-        &self,
-        symbol: &str,
-        interval: Interval,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Result<Vec<Candle>, ExchangeError> {
-        self.rest.candles(symbol, interval, from_ms, to_ms).await
     }
 }
 
@@ -150,7 +131,7 @@ pub fn decode_klines(body: &[u8], interval: Interval) -> Result<Vec<CandleUpdate
             return Err(DecodeError::Value { field: "start", value, rule: "falling" });
         }
         let is_final = Some(candle.close_time_ms(interval) <= now_ms);
-        updates.push(CandleUpdate { symbol: symbol.clone(), interval, candle, is_final });
+        updates.push(CandleUpdate { symbol, interval, candle, is_final });
     }
     Ok(updates)
 }

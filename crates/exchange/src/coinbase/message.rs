@@ -48,7 +48,7 @@ fn trade(value: &Value) -> Result<Message, DecodeError> {
     let trade = checked_trade(&entry.price, &entry.size, &entry.time, entry.trade_id, &entry.side)?;
     let numbers = Some(entry.trade_id..=entry.trade_id);
     let symbol = symbol("product_id", &entry.product_id)?;
-    Ok(Message::Trades(vec![TradeUpdate { symbol, trade, numbers }]))
+    Ok(Message::Trade(TradeUpdate { symbol, trade, numbers }))
 }
 
 /// Checks the parts of a trade. `side` is the maker's.
@@ -63,7 +63,7 @@ pub(crate) fn checked_trade(
         time_ms: rfc3339_ms("time", time)?,
         price: positive("price", price)?,
         size: positive("size", size)?,
-        trade_id: Some(trade_id.to_string()),
+        trade_id: Some(trade_id.into()),
         side: taker_side(side)?,
     })
 }
@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn a_heartbeat_names_the_newest_trade() {
         let text = r#"{"type":"heartbeat","sequence":90,"last_trade_id":20,"product_id":"BTC-USD","time":"2014-11-07T08:19:28.464459Z"}"#;
-        let newest = LastTrade { symbol: "BTC-USD".into(), number: 20, time_ms: 1_415_348_368_464 };
+        let symbol = symbol("product_id", "BTC-USD").unwrap();
+        let newest = LastTrade { symbol, number: 20, time_ms: 1_415_348_368_464 };
         assert_eq!(decode(text), Ok(Message::LastTrade(newest)));
         for (from, to) in [("20,", "-1,"), ("2014-11-07", "someday"), ("BTC-USD", "")] {
             assert!(text.contains(from), "{from}");

@@ -20,6 +20,7 @@ use self::subscription::Subscription;
 use crate::config::{FeedConfig, check_symbol, refuse};
 use crate::error::ExchangeError;
 use crate::exchange::{Adapter, Parts};
+use crate::host::Host;
 use crate::intervals;
 use crate::message::{DecodeError, shorten};
 use crate::trade_bars::TradeBars;
@@ -40,6 +41,9 @@ pub(crate) const SETTLE_MS: i64 = 10_000;
 /// The same as a span of market time.
 pub(crate) const SETTLE: Duration = Duration::from_millis(SETTLE_MS.unsigned_abs());
 
+/// There is one public host of each kind; the other interface is an exchange of its own here.
+pub(crate) const HOSTS: [Host; 0] = [];
+
 pub(crate) const ADAPTER: Adapter = Adapter {
     name: "coinbase",
     ws_url: "wss://ws-feed.exchange.coinbase.com",
@@ -49,16 +53,17 @@ pub(crate) const ADAPTER: Adapter = Adapter {
     idle_timeout: Duration::from_mins(5),
     final_grace: SETTLE,
     intervals: &INTERVALS,
+    manners: &rest::MANNERS,
     open,
 };
 
 fn open(config: &FeedConfig, clock: Arc<dyn Clock>) -> Result<Parts, ExchangeError> {
     intervals::check(config, &INTERVALS, INTERVAL_RULE)?;
     checked_symbol(&config.symbol)?;
-    let rest = CoinbaseRest::new(&config.rest_url, clock, config.request_timeout)?;
+    let rest = CoinbaseRest::from_config(config, clock)?;
     let protocol = Box::new(Subscription::new(config));
     let bars = Some(TradeBars::new(config.interval)?);
-    Ok(Parts { protocol, source: Arc::new(rest), bars })
+    Ok(Parts { protocol, source: Arc::new(rest), bars, manners: &rest::MANNERS })
 }
 
 /// Checks the name of a product, which both of Coinbase's interfaces spell alike.

@@ -3,23 +3,20 @@
 //! Pages come newest first, may begin before what was asked for, and lack the intervals without
 //! trades. Their youngest rows are still corrected.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use forecastd_core::{Candle, Clock, Interval, Trade};
+use forecastd_core::{Candle, Interval, Trade};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::message::checked_trade;
-use super::{INTERVAL_RULE, INTERVALS, SETTLE_MS, checked_symbol};
+use super::{HOSTS, INTERVAL_RULE, INTERVALS, SETTLE_MS, checked_symbol};
 use crate::error::ExchangeError;
 use crate::http::{Explanation, Manners, Meaning};
 use crate::message::{DecodeError, amount_number, positive_number, shape, shorten, time_ms};
 use crate::paging::{Closing, rising, unreadable};
-use crate::rest::{CandleApi, Request, RestClient, unmarked};
+use crate::rest::{CandleApi, Request, rest_client, unmarked};
 use crate::rows::Row;
-use crate::source::CandleSource;
 
 /// Intervals of one page: an answer holds at most 300 rows, and both ends of what is asked for are
 /// included.
@@ -27,7 +24,14 @@ const PAGE_INTERVALS: i64 = 299;
 /// The exchange allows about ten requests a second.
 const GAP: Duration = Duration::from_millis(125);
 
-const MANNERS: Manners = Manners { explain, refuses_with_200: false, gap: GAP };
+pub(super) const MANNERS: Manners = Manners {
+    explain,
+    refuses_with_200: false,
+    gap: GAP,
+    weight: None,
+    hosts: &HOSTS,
+    symbols: "https://api.exchange.coinbase.com/products",
+};
 const API: CandleApi = CandleApi {
     intervals: &INTERVALS,
     interval_rule: INTERVAL_RULE,
@@ -35,6 +39,7 @@ const API: CandleApi = CandleApi {
     page_intervals: PAGE_INTERVALS,
     is_loose: true,
     newest: None,
+    reach: None,
     closing: Closing::Settled(SETTLE_MS),
     request: |product, granularity, page| Request {
         path: format!("/products/{product}/candles"),
@@ -44,31 +49,18 @@ const API: CandleApi = CandleApi {
             ("end", (page.to_ms / 1000).to_string()),
         ],
     },
-    read: |body, symbol, interval| Ok(unmarked(decode_candles(body, interval)?, symbol, interval)),
+    read: |body, symbol, interval| unmarked(decode_candles(body, interval)?, symbol, interval),
+    is_unknown: |status, _, _| status == 404,
     manners: &MANNERS,
 };
 
-/// A client of the public REST interface of Coinbase Exchange.
-#[derive(Debug)]
-pub struct CoinbaseRest {
-    rest: RestClient,
-}
+rest_client!(
+    /// A client of the public REST interface of Coinbase Exchange.
+    CoinbaseRest,
+    API
+);
 
 impl CoinbaseRest {
-    /// Creates a client of the host `rest_url` (`https://host`, without a path).
-    ///
-    /// `clock`: market time, which tells what has settled. `timeout`: real time for one request.
-    ///
-    /// # Errors
-    /// [`ExchangeError::Config`] when the address cannot be one.
-    pub fn new(
-        rest_url: &str,
-        clock: Arc<dyn Clock>,
-        timeout: Duration,
-    ) -> Result<Self, ExchangeError> {
-        Ok(Self { rest: RestClient::new(&API, rest_url, clock, timeout)? })
-    }
-
     /// Returns the newest `limit` (at most 1000) trades, oldest first.
     ///
     /// # Errors
@@ -76,21 +68,8 @@ impl CoinbaseRest {
     pub async fn trades(&self, symbol: &str, limit: u16) -> Result<Vec<Trade>, ExchangeError> {
         let path = format!("/products/{}/trades", checked_symbol(symbol)?);
         let limit = limit.clamp(1, 1000).to_string();
-        let (_, body) = self.rest.http().get(&path, &[("limit", &limit)]).await?;
+        let body = self.rest.http().get(&path, &[("limit", &limit)]).await?;
         decode_trades(&body).map_err(|error| unreadable(&path, &error))
-    }
-}
-
-#[async_trait]
-impl CandleSource for CoinbaseRest {
-    async fn candles(
-        &self,
-        symbol: &str,
-        interval: Interval,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Result<Vec<Candle>, ExchangeError> {
-        self.rest.candles(symbol, interval, from_ms, to_ms).await
     }
 }
 

@@ -17,7 +17,7 @@ use forecastd_core::Clock;
 
 pub use self::rest::CoinbaseAdvancedRest;
 use self::subscription::Subscription;
-use crate::coinbase::{SETTLE, checked_symbol};
+use crate::coinbase::{HOSTS, SETTLE, checked_symbol};
 use crate::config::FeedConfig;
 use crate::error::ExchangeError;
 use crate::exchange::{Adapter, Parts};
@@ -45,13 +45,14 @@ pub(crate) const ADAPTER: Adapter = Adapter {
     idle_timeout: Duration::from_mins(5),
     final_grace: SETTLE,
     intervals: &INTERVALS,
+    manners: &rest::MANNERS,
     open,
 };
 
 fn open(config: &FeedConfig, clock: Arc<dyn Clock>) -> Result<Parts, ExchangeError> {
     intervals::check(config, &INTERVALS, INTERVAL_RULE)?;
     checked_symbol(&config.symbol)?;
-    let rest = CoinbaseAdvancedRest::new(&config.rest_url, clock, config.request_timeout)?;
+    let rest = CoinbaseAdvancedRest::from_config(config, clock)?;
     let protocol = Box::new(Subscription::new(config));
-    Ok(Parts { protocol, source: Arc::new(rest), bars: None })
+    Ok(Parts { protocol, source: Arc::new(rest), bars: None, manners: &rest::MANNERS })
 }

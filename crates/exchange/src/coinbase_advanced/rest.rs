@@ -2,23 +2,19 @@
 //!
 //! Pages come newest first; the running candle may be absent. Their youngest rows are still corrected.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use forecastd_core::{Candle, Clock, Interval};
+use forecastd_core::{Candle, Interval};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::message::candle;
-use super::{INTERVAL_RULE, INTERVALS};
+use super::{HOSTS, INTERVAL_RULE, INTERVALS};
 use crate::coinbase::{SETTLE_MS, checked_symbol};
-use crate::error::ExchangeError;
 use crate::http::{Explanation, Manners, Meaning};
 use crate::message::{DecodeError, shape, shorten};
 use crate::paging::{Closing, rising};
-use crate::rest::{CandleApi, Request, RestClient, unmarked};
-use crate::source::CandleSource;
+use crate::rest::{CandleApi, Request, rest_client, unmarked};
 
 /// Intervals of one page: an answer holds at most 350 rows, and both ends of what is asked for are
 /// included.
@@ -26,7 +22,14 @@ const PAGE_INTERVALS: i64 = 349;
 /// The exchange allows about ten requests a second.
 const GAP: Duration = Duration::from_millis(125);
 
-const MANNERS: Manners = Manners { explain, refuses_with_200: false, gap: GAP };
+pub(super) const MANNERS: Manners = Manners {
+    explain,
+    refuses_with_200: false,
+    gap: GAP,
+    weight: None,
+    hosts: &HOSTS,
+    symbols: "https://api.coinbase.com/api/v3/brokerage/market/products",
+};
 const API: CandleApi = CandleApi {
     intervals: &INTERVALS,
     interval_rule: INTERVAL_RULE,
@@ -34,6 +37,7 @@ const API: CandleApi = CandleApi {
     page_intervals: PAGE_INTERVALS,
     is_loose: true,
     newest: None,
+    reach: None,
     closing: Closing::Settled(SETTLE_MS),
     request: |product, granularity, page| Request {
         path: format!("/api/v3/brokerage/market/products/{product}/candles"),
@@ -43,44 +47,16 @@ const API: CandleApi = CandleApi {
             ("granularity", granularity.to_owned()),
         ],
     },
-    read: |body, symbol, interval| Ok(unmarked(decode_candles(body, interval)?, symbol, interval)),
+    read: |body, symbol, interval| unmarked(decode_candles(body, interval)?, symbol, interval),
+    is_unknown: |status, _, _| status == 404,
     manners: &MANNERS,
 };
 
-/// A client of the public REST interface of Coinbase Advanced Trade.
-#[derive(Debug)]
-pub struct CoinbaseAdvancedRest {
-    rest: RestClient,
-}
-
-impl CoinbaseAdvancedRest {
-    /// Creates a client of the host `rest_url` (`https://host`, without a path).
-    ///
-    /// `clock`: market time, which tells what has settled. `timeout`: real time for one request.
-    ///
-    /// # Errors
-    /// [`ExchangeError::Config`] when the address cannot be one.
-    pub fn new(
-        rest_url: &str,
-        clock: Arc<dyn Clock>,
-        timeout: Duration,
-    ) -> Result<Self, ExchangeError> {
-        Ok(Self { rest: RestClient::new(&API, rest_url, clock, timeout)? })
-    }
-}
-
-#[async_trait]
-impl CandleSource for CoinbaseAdvancedRest {
-    async fn candles(
-        &self,
-        symbol: &str,
-        interval: Interval,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Result<Vec<Candle>, ExchangeError> {
-        self.rest.candles(symbol, interval, from_ms, to_ms).await
-    }
-}
+rest_client!(
+    /// A client of the public REST interface of Coinbase Advanced Trade.
+    CoinbaseAdvancedRest,
+    API
+);
 
 /// Reads the body of `/api/v3/brokerage/market/products/{product}/candles`: strictly rising, valid
 /// candles. The youngest may still change.

@@ -10,16 +10,25 @@ use super::message::{Page, decode_page, explain};
 use super::{API_URL, ApiKey, COMMUNITY_URL, Kind, SeriesConfig};
 use crate::config::refuse;
 use crate::error::ExchangeError;
-use crate::http::HttpClient;
+use crate::http::{HttpClient, Manners, Reach};
 use crate::paging::unreadable;
 
 /// Rows of a page: half of what is allowed, so that a page of candles fits into a bounded body.
 const PAGE: usize = 5_000;
 /// Most pages of one call, and so 500 000 values.
 const MAX_PAGES: usize = 100;
-/// Without a key ten requests in six seconds are allowed; with one, many more.
-const COMMUNITY_GAP: Duration = Duration::from_millis(650);
-const KEY_GAP: Duration = Duration::from_millis(10);
+/// Without a key ten requests in six seconds are allowed.
+static COMMUNITY: Manners = Manners { gap: Duration::from_millis(650), ..WITH_KEY };
+const WITH_KEY: Manners = Manners {
+    explain,
+    refuses_with_200: false,
+    gap: Duration::from_millis(10),
+    weight: None,
+    hosts: &[],
+    symbols: "https://api.coinmetrics.io/v4/catalog-v2",
+};
+/// With a key many more are.
+static ACCOUNT: Manners = WITH_KEY;
 
 /// A client of Coin Metrics.
 #[derive(Debug)]
@@ -43,12 +52,12 @@ impl CoinMetrics {
         clock: Arc<dyn Clock>,
         timeout: Duration,
     ) -> Result<Self, ExchangeError> {
-        let (public, gap) = match key {
-            Some(_) => (API_URL, KEY_GAP),
-            None => (COMMUNITY_URL, COMMUNITY_GAP),
+        let (public, manners) = match key {
+            Some(_) => (API_URL, &ACCOUNT),
+            None => (COMMUNITY_URL, &COMMUNITY),
         };
         let url = url.unwrap_or(public);
-        let http = HttpClient::new(url, timeout, explain)?.with_gap(gap);
+        let http = HttpClient::new(&Reach { rest_url: url, timeout, proxy: None }, manners)?;
         if key.is_some() && !http.is_private() {
             return Err(refuse("url", url, "https://host where a key is sent"));
         }
@@ -117,7 +126,7 @@ impl CoinMetrics {
         for _ in 0..MAX_PAGES {
             let mut query = query.clone();
             query.extend(next.as_deref().map(|token| ("next_page_token", token)));
-            let (_, body) = self.http.get(path, &query).await?;
+            let body = self.http.get(path, &query).await?;
             let page = decode_page(&body, series).map_err(|error| unreadable(path, &error))?;
             check(path, &page, after_ms, to_ms)?;
             after_ms = page.last_ms.unwrap_or(after_ms);

@@ -136,7 +136,7 @@ fn trades(value: &Value) -> Result<Message, DecodeError> {
             time_ms: rfc3339_ms("timestamp", &entry.timestamp)?,
             price: positive_number("price", entry.price)?,
             size: positive_number("qty", entry.qty)?,
-            trade_id: Some(entry.trade_id.to_string()),
+            trade_id: Some(entry.trade_id.into()),
             side: side(&entry.side)?,
         };
         let numbers = Some(entry.trade_id..=entry.trade_id);

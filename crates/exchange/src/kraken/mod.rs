@@ -22,6 +22,7 @@ use self::subscription::Subscription;
 use crate::config::{FINAL_GRACE, FeedConfig, check_symbol, refuse};
 use crate::error::ExchangeError;
 use crate::exchange::{Adapter, Parts};
+use crate::host::Host;
 use crate::intervals;
 
 /// Minutes of the candle lengths that lie on the grid from the Unix epoch and within a week.
@@ -36,6 +37,9 @@ const INTERVALS: [(&str, i64); 7] = [
 ];
 const INTERVAL_RULE: &str = "a Kraken interval of 1m, 5m, 15m, 30m, 1h, 4h or 1d";
 
+/// There is one public host of each kind.
+const HOSTS: [Host; 0] = [];
+
 pub(crate) const ADAPTER: Adapter = Adapter {
     name: "kraken",
     ws_url: "wss://ws.kraken.com",
@@ -45,15 +49,16 @@ pub(crate) const ADAPTER: Adapter = Adapter {
     idle_timeout: Duration::from_mins(5),
     final_grace: FINAL_GRACE,
     intervals: &INTERVALS,
+    manners: &rest::MANNERS,
     open,
 };
 
 fn open(config: &FeedConfig, clock: Arc<dyn Clock>) -> Result<Parts, ExchangeError> {
     intervals::check(config, &INTERVALS, INTERVAL_RULE)?;
     rest_pair(&config.symbol)?;
-    let rest = KrakenRest::new(&config.rest_url, clock, config.request_timeout)?;
+    let rest = KrakenRest::from_config(config, clock)?;
     let protocol = Box::new(Subscription::new(config));
-    Ok(Parts { protocol, source: Arc::new(rest), bars: None })
+    Ok(Parts { protocol, source: Arc::new(rest), bars: None, manners: &rest::MANNERS })
 }
 
 /// Returns the name of a market in REST requests: no separator, and the old names of two coins.

@@ -3,26 +3,22 @@
 //! Whatever is asked for, the answer holds the newest candles, oldest first, the running one last.
 //! Refusals come with status 200 and a list of texts in `error`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use forecastd_core::{Candle, Clock, Interval, Trade};
+use forecastd_core::{Candle, Interval, Trade};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::message::side;
-use super::{INTERVAL_RULE, INTERVALS, rest_pair};
-use crate::error::ExchangeError;
+use super::{HOSTS, INTERVAL_RULE, INTERVALS, rest_pair};
 use crate::http::{DEFAULT_RATE_WAIT, Explanation, Manners, Meaning};
 use crate::message::{
     CandleUpdate, DecodeError, amount, positive, seconds_ms, shape, shorten,
     symbol as readable_symbol, time_ms,
 };
 use crate::paging::{Closing, rising};
-use crate::rest::{CandleApi, Request, RestClient};
+use crate::rest::{CandleApi, Request, rest_client};
 use crate::rows::Row;
-use crate::source::CandleSource;
 
 const OHLC: &str = "/0/public/OHLC";
 /// Closed candles in one answer; the running one comes on top.
@@ -36,7 +32,14 @@ const GAP: Duration = Duration::from_secs(1);
 /// How long the exchange locks out who went on too fast.
 const LOCKOUT: Duration = Duration::from_mins(15);
 
-const MANNERS: Manners = Manners { explain, refuses_with_200: true, gap: GAP };
+pub(super) const MANNERS: Manners = Manners {
+    explain,
+    refuses_with_200: true,
+    gap: GAP,
+    weight: None,
+    hosts: &HOSTS,
+    symbols: "https://api.kraken.com/0/public/AssetPairs",
+};
 const API: CandleApi = CandleApi {
     intervals: &INTERVALS,
     interval_rule: INTERVAL_RULE,
@@ -44,53 +47,22 @@ const API: CandleApi = CandleApi {
     page_intervals: PAGE_INTERVALS,
     is_loose: true,
     newest: Some(PAGE),
+    reach: Some(REACH),
     closing: Closing::Marked,
     request: |pair, minutes, _| Request {
         path: OHLC.to_owned(),
         query: vec![("pair", pair.to_owned()), ("interval", minutes.to_owned())],
     },
     read: decode_ohlc,
+    is_unknown: |_, _, words| words.contains("Unknown asset pair"),
     manners: &MANNERS,
 };
 
-/// A client of Kraken's public REST interface.
-#[derive(Debug)]
-pub struct KrakenRest {
-    rest: RestClient,
-}
-
-impl KrakenRest {
-    /// Creates a client of the host `rest_url` (`https://host`, without a path).
-    ///
-    /// `clock`: market time, which bounds what is asked for. `timeout`: real time for one request.
-    ///
-    /// # Errors
-    /// [`ExchangeError::Config`] when the address cannot be one.
-    pub fn new(
-        rest_url: &str,
-        clock: Arc<dyn Clock>,
-        timeout: Duration,
-    ) -> Result<Self, ExchangeError> {
-        Ok(Self { rest: RestClient::new(&API, rest_url, clock, timeout)? })
-    }
-}
-
-#[async_trait]
-impl CandleSource for KrakenRest {
-    async fn candles(
-        &self,
-        symbol: &str,
-        interval: Interval,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Result<Vec<Candle>, ExchangeError> {
-        self.rest.candles(symbol, interval, from_ms, to_ms).await
-    }
-
-    fn reach(&self) -> Option<u32> {
-        Some(REACH)
-    }
-}
+rest_client!(
+    /// A client of Kraken's public REST interface.
+    KrakenRest,
+    API
+);
 
 /// Takes the rows of the market, whose key need not be the name that was asked for, and `last`.
 fn rows_of(body: &[u8], what: &'static str) -> Result<(Vec<Vec<Value>>, Value), DecodeError> {
@@ -125,7 +97,7 @@ pub fn decode_ohlc(
     let candles: Result<Vec<Candle>, DecodeError> =
         rows.iter().map(|row| decode_row(row, interval)).collect();
     let update = |candle: Candle| CandleUpdate {
-        symbol: symbol.clone(),
+        symbol,
         interval,
         candle,
         is_final: Some(candle.open_time_ms <= last_ms),
@@ -163,7 +135,7 @@ pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
             time_ms: seconds_ms("time", &row.digits(2, "time")?)?,
             price: positive("price", row.text(0, "price")?)?,
             size: positive("volume", row.text(1, "volume")?)?,
-            trade_id: Some(row.count(6, "trade id")?.to_string()),
+            trade_id: Some(row.count(6, "trade id")?.into()),
             side: side(row.text(3, "side")?)?,
         });
     }

@@ -72,7 +72,8 @@ where
     let theirs = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let (events, mut told) = mpsc::channel(1024);
     let (_stop, mut cancel) = watch::channel(false);
-    let settings = SocketSettings::from(&Exchange::Bybit.default_config());
+    let settings =
+        SocketSettings::new(&Exchange::Bybit.default_config(), crate::bybit::ADAPTER.manners);
     let mut session = Session {
         settings: &settings,
         protocol: &made,
@@ -189,7 +190,10 @@ async fn a_bad_message_costs_only_itself() {
     })
     .await;
     assert!(
-        matches!(end.told[..], [Subscribed, Data(_), Unreadable(DropClass::Invalid), Data(_)]),
+        matches!(
+            end.told[..],
+            [Subscribed, Data(_), Unreadable { class: DropClass::Invalid, .. }, Data(_)]
+        ),
         "{:?}",
         end.told
     );

@@ -128,8 +128,8 @@ async fn redirects_are_not_followed() {
 async fn error_texts_keep_the_exchanges_words_and_no_control_characters() {
     let body = r#"{"code":-1121,"msg":"Invalid\u001b[31m symbol."}"#;
     let error = ask(http("400 Bad Request", "", body)).await.unwrap_err();
-    let ExchangeError::Refused { code, message, .. } = error else { panic!("{error}") };
-    assert_eq!((code, message.as_str()), (Some(-1121), "Invalid[31m symbol."));
+    let ExchangeError::UnknownSymbol { symbol, message, .. } = error else { panic!("{error}") };
+    assert_eq!((symbol.as_str(), message.as_str()), ("BTCUSDT", "Invalid[31m symbol."));
     let busy = r#"{"code":-1003,"msg":"Too many requests."}"#;
     assert!(ask(http("400 Bad Request", "", busy)).await.unwrap_err().is_retryable());
 }

@@ -101,7 +101,7 @@ async fn refusals_have_their_class() {
     let many = refusal(http("400 Bad Request", "", &many)).await;
     assert!(many.to_string().contains("exceeds 300") && !many.is_retryable(), "{many}");
     let unknown = refusal(http("404 Not Found", "", r#"{"message":"NotFound"}"#)).await;
-    assert!(matches!(unknown, ExchangeError::Refused { status: 404, .. }), "{unknown}");
+    assert!(matches!(unknown, ExchangeError::UnknownSymbol { .. }), "{unknown}");
     let fast = refusal(http("429 Too Many Requests", "", r#"{"message":"slow"}"#)).await;
     assert_eq!(fast.retry_after(), Some(Duration::from_mins(1)));
     for body in ["", "{}", "[[]]", "[[1,2]]", r#"[["1",1,3,2,2.5,7]]"#, "[[7,1,3,2,2.5,7]]"] {
@@ -148,7 +148,7 @@ async fn a_whole_interval_is_told_live_and_an_outage_comes_by_rest() {
         RunningFeed::start(Exchange::Coinbase, &stream, &rest, START + 9, |config| config);
     let mut peer = subscribe(&stream, 100, START + 5).await;
     assert_eq!(feed.next_link().await, "connected");
-    assert_eq!(feed.trade().await.trade_id.as_deref(), Some("100"));
+    assert_eq!(feed.trade().await.trade_id, Some("100".into()));
     assert_eq!(feed.next_link().await, "subscribed");
 
     // The interval of the subscription was not heard as a whole: REST has it once it has settled.
@@ -184,7 +184,7 @@ async fn a_whole_interval_is_told_live_and_an_outage_comes_by_rest() {
     else {
         panic!("{events:?}")
     };
-    assert_eq!(last.trade_id.as_deref(), Some("107"));
+    assert_eq!(last.trade_id, Some("107".into()));
     assert_eq!(*lost, FeedEvent::Dropped { class: DropClass::LostTrade, count: 2 });
     assert_eq!(indexes(&filled), [START / STEP + 2]);
     // And again an interval that was not heard as a whole, then one that was.

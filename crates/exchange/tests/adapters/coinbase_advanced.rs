@@ -75,7 +75,7 @@ async fn recorded_bodies_are_read_and_refusals_have_their_class() {
     assert_eq!((candles.len(), candles[0].close), (7, 2712.65));
     let unknown = r#"{"error":"NOT_FOUND","error_details":"x","message":"valid product required"}"#;
     let error = ask(http("404 Not Found", "", unknown)).await.unwrap_err();
-    assert!(matches!(error, ExchangeError::Refused { status: 404, .. }), "{error}");
+    assert!(matches!(error, ExchangeError::UnknownSymbol { .. }), "{error}");
     assert!(error.to_string().contains("valid product required"), "{error}");
     for body in ["", "[]", "{}", r#"{"candles":7}"#, r#"{"candles":[{"start":1}]}"#] {
         let error = ask(ok(body)).await.unwrap_err();
@@ -121,8 +121,8 @@ async fn the_stream_tells_forming_candles_and_rest_confirms_each_final_one() {
     peer.send(numbered(4, 3)).await;
     assert_eq!(feed.forming().await.volume, 42.15);
     peer.send(numbered(5, 4)).await;
-    assert_eq!(feed.trade().await.trade_id.as_deref(), Some("995098700"));
-    assert_eq!(feed.trade().await.trade_id.as_deref(), Some("995098701"));
+    assert_eq!(feed.trade().await.trade_id, Some("995098700".into()));
+    assert_eq!(feed.trade().await.trade_id, Some("995098701".into()));
     // A later candle proves nothing: nothing is told of the one before until REST has settled.
     feed.clock.set(START + STEP + 1_000);
     let later = numbered(6, 3).replace("1775521800", "1775522100");

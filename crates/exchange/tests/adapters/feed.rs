@@ -122,11 +122,16 @@ impl RunningFeed {
 
     /// Waits for the connection to be lost, whatever is told before, and returns the reason.
     pub(crate) async fn lost(&mut self) -> String {
-        let reason = |event: &FeedEvent| match event {
-            FeedEvent::Disconnected { reason, .. } => Some(reason.clone()),
+        self.disconnected().await.0
+    }
+
+    /// Like [`Self::lost`], with the pause before the next attempt.
+    pub(crate) async fn disconnected(&mut self) -> (String, Duration) {
+        let link = |event: &FeedEvent| match event {
+            FeedEvent::Disconnected { reason, retry_in } => Some((reason.clone(), *retry_in)),
             _ => None,
         };
-        self.find(reason).await
+        self.find(link).await
     }
 
     pub(crate) async fn stop(self) {

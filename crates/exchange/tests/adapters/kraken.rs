@@ -50,7 +50,7 @@ async fn what_is_older_than_the_answer_is_refused_and_not_taken_for_missing() {
 async fn refusals_have_their_class() {
     let body = |text: &str| format!(r#"{{"error":["{text}"]}}"#);
     let unknown = ask(fixture("kraken/rest/error-unknown-pair.json"), FIRST_MS).await.unwrap_err();
-    assert!(matches!(unknown, ExchangeError::Refused { .. }), "{unknown}");
+    assert!(matches!(unknown, ExchangeError::UnknownSymbol { .. }), "{unknown}");
     let fast = ask(body("EGeneral:Too many requests"), FIRST_MS).await.unwrap_err();
     assert_eq!(fast.retry_after(), Some(Duration::from_mins(1)));
     let lockout = ask(body("EGeneral:Temporary lockout"), FIRST_MS).await.unwrap_err();

@@ -15,10 +15,13 @@ mod bybit;
 mod coinbase;
 mod coinbase_advanced;
 mod coinmetrics;
+mod damage;
 mod feed;
 mod http;
 mod kraken;
+mod manners;
 mod owner;
+mod proxy;
 mod stream;
 
 use std::path::PathBuf;

@@ -1,0 +1,237 @@
+//! The store as these commands see it: the only file of them that knows its records.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use forecastd_core::bars::{Bar, BarState, Survey};
+use forecastd_core::{Interval, StreamId};
+use forecastd_store::{Batch, CandleRecord, CandleState, Store, StreamRecord};
+use serde::{Deserialize, Serialize};
+
+use crate::commands::source::{READ_CACHE, Source, node_dir};
+use crate::output;
+use crate::views;
+
+/// Most candles of one page; about 1 MB of JSON.
+pub const MAX_PAGE: usize = 5_000;
+/// Rows of one batch.
+const CHUNK: usize = 1_000;
+
+/// Candles of a stream, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BarPage {
+    /// Length of the stream's candles, where the store knows it.
+    pub interval_ms: Option<i64>,
+    /// At most [`MAX_PAGE`] of them.
+    pub bars: Vec<Bar>,
+    /// Start of the next page; none after the last one.
+    pub next_ms: Option<i64>,
+}
+
+const fn state_of(state: CandleState) -> BarState {
+    match state {
+        CandleState::Complete => BarState::Complete,
+        CandleState::Backfilled => BarState::Backfilled,
+        CandleState::Partial => BarState::Partial,
+        CandleState::Void => BarState::Void,
+    }
+}
+
+const fn record_state(state: BarState) -> CandleState {
+    match state {
+        BarState::Complete => CandleState::Complete,
+        BarState::Backfilled => CandleState::Backfilled,
+        BarState::Partial => CandleState::Partial,
+        BarState::Void => CandleState::Void,
+    }
+}
+
+fn bar_of(record: &CandleRecord) -> Bar {
+    Bar { state: state_of(record.state), ..Bar::backfilled(record.candle) }
+}
+
+fn interval_of(store: &Store, stream: &StreamId) -> anyhow::Result<Option<Interval>> {
+    let record = store.get::<StreamRecord>(stream).context("reading what the stream is")?;
+    let interval = record.map(|record| Interval::from_ms(record.interval_ms)).transpose();
+    interval.context("reading the stream's interval")
+}
+
+/// Returns the candles of `from_ms..to_ms`, at most [`MAX_PAGE`].
+///
+/// # Errors
+/// The store cannot be read, or has nothing of this stream.
+pub fn page(store: &Store, stream: &str, from_ms: i64, to_ms: i64) -> anyhow::Result<BarPage> {
+    let id = StreamId(stream.to_owned());
+    let interval = interval_of(store, &id)?;
+    if interval.is_none() {
+        views::must_know(store, stream)?;
+    }
+    let mut page =
+        BarPage { interval_ms: interval.map(Interval::as_ms), bars: Vec::new(), next_ms: None };
+    if from_ms >= to_ms {
+        return Ok(page);
+    }
+    for row in store.scan::<CandleRecord>((id.clone(), from_ms)..(id, to_ms)) {
+        let ((_, open_time_ms), record) = row.context("reading candles")?;
+        if page.bars.len() == MAX_PAGE {
+            page.next_ms = Some(open_time_ms);
+            break;
+        }
+        page.bars.push(bar_of(&record));
+    }
+    Ok(page)
+}
+
+/// A stream's candles, from a running daemon or the store of a stopped one.
+#[derive(Debug)]
+pub struct StoredBars {
+    source: Source,
+    stream: String,
+}
+
+impl StoredBars {
+    /// Finds the daemon or opens the store.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub async fn open(data_dir: &Path, stream: &str) -> anyhow::Result<Self> {
+        Ok(Self { source: Source::open(data_dir).await?, stream: stream.to_owned() })
+    }
+
+    /// Returns a page as [`page`] does.
+    ///
+    /// # Errors
+    /// The daemon does not answer, the store cannot be read, or it has nothing of this stream.
+    pub async fn page(&self, from_ms: i64, to_ms: i64) -> anyhow::Result<BarPage> {
+        match &self.source {
+            Source::Running(daemon) => {
+                let stream = &self.stream;
+                let path = format!("/api/v1/candles?stream={stream}&from={from_ms}&to={to_ms}");
+                daemon.get(&path).await
+            }
+            Source::Stopped(store) => page(store, &self.stream, from_ms, to_ms),
+        }
+    }
+}
+
+/// What became of the candles that were to be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Written {
+    /// Where there was none.
+    pub added: u64,
+    /// Instead of another one.
+    pub replaced: u64,
+    /// The same or a better one stays.
+    pub kept: u64,
+}
+
+/// Writes candles of a stream into the store of a stopped daemon.
+#[derive(Debug)]
+pub struct BarWriter {
+    store: Store,
+    stream: StreamId,
+    source: String,
+    waiting: Vec<Bar>,
+    written: Written,
+}
+
+impl BarWriter {
+    /// Opens the store. `source`: what the candles are said to come from.
+    ///
+    /// # Errors
+    /// There is no store, it is damaged, or a running daemon holds it.
+    pub async fn open(data_dir: &Path, stream: &str, source: &str) -> anyhow::Result<Self> {
+        let directory = node_dir(data_dir);
+        let opened =
+            tokio::task::spawn_blocking(move || Store::open_existing(directory, READ_CACHE));
+        let store = opened.await?.context("candles are written while no daemon runs")?;
+        let stream = StreamId(stream.to_owned());
+        if interval_of(&store, &stream)?.is_none()
+            && let Err(error) = views::must_know(&store, &stream.0)
+        {
+            output::warning(&format_args!("{error:#}; written all the same"));
+        }
+        let (source, written) = (source.to_owned(), Written::default());
+        Ok(Self { store, stream, source, waiting: Vec::new(), written })
+    }
+
+    /// Returns the length of the stream's candles, where the store knows it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn interval(&self) -> anyhow::Result<Option<Interval>> {
+        interval_of(&self.store, &self.stream)
+    }
+
+    /// Surveys what the store has of `from_ms..to_ms`; only whole candles count.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn survey(&self, interval: Interval, from_ms: i64, to_ms: i64) -> anyhow::Result<Survey> {
+        let mut survey = Survey::new(interval);
+        if from_ms < to_ms {
+            let range = (self.stream.clone(), from_ms)..(self.stream.clone(), to_ms);
+            for row in self.store.scan::<CandleRecord>(range) {
+                let bar = bar_of(&row.context("reading candles")?.1);
+                if bar.state.is_whole() {
+                    survey.add(&bar.candle).context("a candle of the store is not sound")?;
+                }
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Takes a candle. What was received live stays, everything else gives way to a later answer.
+    /// It is on disk after [`BarWriter::flush`] at the latest.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn push(&mut self, bar: Bar) -> anyhow::Result<()> {
+        self.waiting.push(bar);
+        if self.waiting.len() >= CHUNK { self.flush().await } else { Ok(()) }
+    }
+
+    /// Returns when everything that was taken is on disk.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn flush(&mut self) -> anyhow::Result<()> {
+        let mut batch = Batch::new();
+        let mut written = self.written;
+        for bar in self.waiting.drain(..) {
+            let key = (self.stream.clone(), bar.candle.open_time_ms);
+            let there = self.store.get::<CandleRecord>(&key).context("looking a candle up")?;
+            match there.as_ref().map(bar_of) {
+                Some(old) if old.state == BarState::Complete || old == bar => {
+                    written.kept += 1;
+                    continue;
+                }
+                // Part of an interval tells less than all of it.
+                Some(old) if old.state.is_whole() && !bar.state.is_whole() => {
+                    written.kept += 1;
+                    continue;
+                }
+                Some(_) => written.replaced += 1,
+                None => written.added += 1,
+            }
+            let (state, source) = (record_state(bar.state), self.source.clone());
+            let record = CandleRecord { candle: bar.candle, state, source };
+            batch = batch.put(&key, &record).context("encoding a candle")?;
+        }
+        if !batch.is_empty() {
+            self.store.write(batch).await.context("storing candles")?;
+        }
+        self.written = written;
+        Ok(())
+    }
+
+    /// Writes what waits, closes the store and says what was done.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn finish(mut self) -> anyhow::Result<Written> {
+        let flushed = self.flush().await;
+        self.store.close().await;
+        flushed.map(|()| self.written)
+    }
+}
