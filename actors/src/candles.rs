@@ -23,6 +23,7 @@ use crate::error::ActorError;
 use crate::events::Event;
 use crate::forecaster::WindowReady;
 use crate::guard;
+use crate::model_input::needed_candles;
 use crate::node::Node;
 use crate::settings::StreamSettings;
 use crate::vitals::Vitals;
@@ -159,12 +160,12 @@ impl Candles {
     fn accept(&mut self, settings: &StreamSettings, candles: &[(Candle, BarState)]) {
         let spec = &settings.spec;
         let window = self.windows.entry(spec.id.clone()).or_default();
-        window.take(spec, candles);
+        window.take(settings, candles);
         let Some(board) = window.board(spec) else { return };
         self.node.boards.update(|live| {
             live.newest_candle.insert(spec.id.clone(), board);
         });
-        let Some(input) = window.hand_over(spec) else {
+        let Some(input) = window.hand_over(settings, &self.node.boards.columns.load()) else {
             debug!(actor = "candles", stream = %spec.id, have = window.len(), "nothing to hand over");
             return;
         };
@@ -365,7 +366,8 @@ async fn load_history(
 ) -> Result<(Vec<(Candle, BarState)>, Absent), (ActorError, Duration)> {
     let spec = &shelf.settings.spec;
     let to_ms = spec.interval.floor(shelf.node.market.now_ms());
-    let span_ms = spec.interval.as_ms() * i64::try_from(spec.lookback + 1).unwrap_or(i64::MAX);
+    let needed = needed_candles(&shelf.settings);
+    let span_ms = spec.interval.as_ms() * i64::try_from(needed + 1).unwrap_or(i64::MAX);
     let from_ms = to_ms - span_ms;
     let at_once = |error| (error, Duration::ZERO);
     let fetched = shelf.fetch_missing(from_ms, to_ms, &Absent::new()).await.map_err(at_once)?;
@@ -374,7 +376,7 @@ async fn load_history(
         warn!(actor = "candles", feed, %error, "history of an exchange not fetched");
     }
     let (rows, holes) = close_holes(shelf, lock, from_ms, to_ms).await.map_err(at_once)?;
-    if !has_answer && (holes > 0 || rows.len() < spec.lookback) {
+    if !has_answer && (holes > 0 || rows.len() < needed) {
         let waits = fetched.failed.iter().filter_map(|(_, error)| error.retry_after());
         let wait = waits.min().unwrap_or_default();
         return Err((ActorError::NotReady("no exchange gave the history"), wait));

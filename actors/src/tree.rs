@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::candles::{CandleClosed, CandleDoubted, Candles, CandlesBackfilled, RealisedRequest};
+use crate::columns::ColumnReader;
 use crate::drain::Drain;
 use crate::error::{ActorError, StepContext};
 use crate::evaluator::{Evaluator, RoundPending};
@@ -146,6 +147,7 @@ fn build(node: Node, parts: TreeParts) -> (Addr<Root>, watch::Receiver<TreeExit>
         |_, _| {},
     );
     if role.is_miner() {
+        tree.start("columns", false, ColumnReader::new, |_, _| {});
         tree.start("forecaster", true, Forecaster::new, |book, address| {
             book.publish::<_, WindowReady>(address);
         });

@@ -528,6 +528,9 @@ fn every_key_is_seen_by_the_difference() {
             "\"seed\"",
             "\"last\"",
             "[\"last\"]",
+            "[\"rsi(14)\"]",
+            "\"file\"",
+            "\"market-quotes\"",
             "\"average\"",
             "\"median\"",
             "\"kraken\"",
@@ -576,6 +579,20 @@ fn every_key_is_seen_by_the_difference() {
                     );
                     format!("[[model]]\n{entry}{name} = {value}\n")
                 }
+                "source" => {
+                    let entry = format!(
+                        "{}{}{}{}{}{}{}{}",
+                        required("name", "\"reference-rate\""),
+                        required("kind", "\"coinmetrics\""),
+                        required("endpoint", "\"asset-metrics\""),
+                        required("of", "\"btc\""),
+                        required("metric", "\"ReferenceRateUSD\""),
+                        required("every", "\"1d\""),
+                        required("publication_delay", "\"2h\""),
+                        required("max_age", "\"4d\"")
+                    );
+                    format!("[[source]]\n{entry}{name} = {value}\n")
+                }
                 _ => format!("[{section}]\n{name} = {value}\n"),
             };
             // Rules between keys may object: only the reading of the one key matters here.
@@ -591,7 +608,10 @@ fn every_key_is_seen_by_the_difference() {
                 change.key == path
                     || (change.key.starts_with(&format!("{section}."))
                         && change.key.ends_with(&format!(".{name}")))
-                    || matches!(path.as_str(), "stream.id" | "model.name" | "feed.name")
+                    || matches!(
+                        path.as_str(),
+                        "stream.id" | "model.name" | "feed.name" | "source.name"
+                    )
             };
             if changes.iter().any(own) {
                 seen.insert(path.clone());

@@ -208,9 +208,14 @@ async fn the_asked_wait_is_kept_and_what_cannot_be_had_is_explained() {
 /// An exchange whose recording has ended.
 async fn exchange(candles: &[Candle]) -> SimExchange {
     let clock = Arc::new(ManualClock::new(candles.last().unwrap().close_time_ms(FIVE) + 60_000));
-    forecastd_devnet::exchange::spawn(SimExchangeConfig::new(Exchange::Binance, candles.into(), FIVE, clock))
-        .await
-        .unwrap()
+    forecastd_devnet::exchange::spawn(SimExchangeConfig::new(
+        Exchange::Binance,
+        candles.into(),
+        FIVE,
+        clock,
+    ))
+    .await
+    .unwrap()
 }
 
 fn fetch(exchange: &SimExchange, candles: &[Candle], more: &[&str]) -> Command {

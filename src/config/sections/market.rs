@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use forecastd_core::features::Aggregation;
-use forecastd_core::{Interval, StreamId, StreamSpec};
+use forecastd_core::{Compatibility, FeatureSpec, Interval, StreamId, StreamSpec};
 use forecastd_exchange::{Exchange, ProxyUrl};
 use forecastd_models::ModelKind;
 
@@ -76,6 +76,11 @@ section! {
         topic_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
         /// The wire's `schema_id`.
         schema_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
+        /// What models see of each candle; a trained model names what it needs. Besides the candle's
+        /// fields and its time there are indicators, and columns of a `[[source]]`.
+        features: Vec<FeatureSpec> = ["close", "high", "low", "volume", "time_of_day", "time_of_week", "time_of_month"], Any, "", Part("candles");
+        /// Definition of the indicators; `seed` gives those of the original subnet.
+        indicators: Compatibility = "standard", Any, "", Part("candles");
         /// Exchanges that must agree before a candle counts for a score; one with fewer is partial.
         quorum: usize = 2, Int(1, 64), "exchanges", Start;
         /// An exchange whose close is further from the median of all than this part of it is left out
