@@ -295,7 +295,12 @@ async fn a_fetch_into_a_store_asks_for_what_is_missing_and_keeps_what_was_live()
 async fn a_running_daemon_is_read_and_not_written_to() {
     let place = Place::new();
     let config = project("config.toml");
-    let mut network = Talker::start(dev(&place.data(), Path::new(&config), &[]));
+    let mut command = dev(&place.data(), Path::new(&config), &[]);
+    // All exchanges replay the same recording, so that their candles agree.
+    command
+        .env("FORECASTD__DEV__DATA", project("data/btcusd-5m.csv.gz"))
+        .env("FORECASTD__DEV__START", "2025-01-11T00:00:00Z");
+    let mut network = Talker::start(command);
     // A forecast needs the whole window of candles.
     network.wait_for(|line| line["event"] == "forecast").await;
     let process = network.drain();
@@ -311,7 +316,9 @@ async fn a_running_daemon_is_read_and_not_written_to() {
     };
     for candle in &candles {
         let recorded = recorded[index(candle).unwrap()];
-        assert_eq!(Candle { trade_count: None, ..*candle }, recorded);
+        let prices = |of: &Candle| [of.open, of.high, of.low, of.close].map(f64::to_bits);
+        assert_eq!(prices(candle), prices(&recorded));
+        assert!(candle.volume >= recorded.volume);
     }
     let data = place.data();
     let import = ["history", "import", &out, "--stream", STREAM, "--data-dir"];
