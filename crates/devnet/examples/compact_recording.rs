@@ -3,30 +3,26 @@
 //! ```text
 //! compact_recording <folder> <out>
 //! ```
-//! `<folder>` holds `<exchange>*.csv[.gz]` with the columns `open_time_ms,open,high,low,close,volume`
-//! first and rising times, of one minute or of five; `<out>` gets `<exchange>-5m.csv.gz`. Only what
-//! was recorded is joined: a minute that is missing stays missing, five of them are a missing row.
-//! Volumes are rounded to the exchanges' eight decimals, which takes away what adding them up in
-//! binary left behind. Of the file only 2023-03-01 to 2023-03-17 is used.
+//! `<folder>` holds `<exchange>-*` in any form that the history files have, of one minute or of five;
+//! `<out>` gets `<exchange>-5m.csv.gz`. Only what was recorded is joined: a minute that is missing
+//! stays missing, five of them are a missing row. Volumes are rounded to the exchanges' eight
+//! decimals, which takes away what adding them up in binary left behind. Of the files only 2023-03-01
+//! to 2023-03-17 is used.
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-use flate2::{Compression, GzBuilder};
 use forecastd_core::features::compact;
 use forecastd_core::{Candle, Interval};
 use forecastd_exchange::Exchange;
+use forecastd_history::{CandleWriter, detect_interval, read_candles};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 const FIVE: Interval = Interval::FIVE_MINUTES;
 /// 2023-03-01 00:00 and 2023-03-18 00:00.
 const SPAN: std::ops::Range<i64> = 1_677_628_800_000..1_679_097_600_000;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 #[expect(clippy::print_stdout, reason = "a summary is its output")]
 fn main() -> Result<(), Failure> {
@@ -35,12 +31,23 @@ fn main() -> Result<(), Failure> {
         return Err("usage: compact_recording <folder> <out>".into());
     };
     for (exchange, path) in sources(&folder)? {
-        let parts = read(&path)?;
-        let candles = compact(&parts, FIVE);
-        let partial = candles.iter().filter(|(_, count)| *count < 5).count();
-        write(&out.join(format!("{exchange}-5m.csv.gz")), &candles)?;
-        let (rows, count) = (parts.len(), candles.len());
-        println!("{exchange}: {rows} rows, {count} candles, {partial} of less than five rows");
+        let interval = detect_interval(&path)?;
+        let mut parts = read_candles(&path, interval)?;
+        parts.retain(|candle| SPAN.contains(&candle.open_time_ms));
+        let mut writer = CandleWriter::create(&out.join(format!("{exchange}-5m.csv.gz")))?;
+        let whole = usize::try_from(FIVE.as_ms() / interval.as_ms())?;
+        let mut partial = 0;
+        for (candle, count) in compact(&parts, FIVE) {
+            partial += usize::from(count < whole);
+            let volume = format!("{:.8}", candle.volume).parse()?;
+            // The simulated exchange counts the executions that it derives.
+            writer.push(&Candle { volume, trade_count: None, ..candle })?;
+        }
+        let count = writer.finish()?;
+        println!(
+            "{exchange}: {} rows of {interval}, {count} candles, {partial} partial",
+            parts.len()
+        );
     }
     Ok(())
 }
@@ -59,47 +66,4 @@ fn sources(folder: &Path) -> Result<BTreeMap<Exchange, PathBuf>, Failure> {
         }
     }
     Ok(found)
-}
-
-fn read(path: &Path) -> Result<Vec<Candle>, Failure> {
-    let mut file = BufReader::new(File::open(path)?);
-    let is_gzip = file.fill_buf()?.starts_with(&GZIP_MAGIC);
-    let text: Box<dyn Read> =
-        if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut candles = Vec::new();
-    for record in csv::Reader::from_reader(text).into_records() {
-        let record = record?;
-        let number = |index: usize| -> Result<f64, Failure> {
-            Ok(record.get(index).ok_or("row is too short")?.parse()?)
-        };
-        let candle = Candle {
-            open_time_ms: record.get(0).ok_or("row is empty")?.parse()?,
-            open: number(1)?,
-            high: number(2)?,
-            low: number(3)?,
-            close: number(4)?,
-            volume: number(5)?,
-            trade_count: None,
-        };
-        candle.validate(Interval::MINUTE)?;
-        if SPAN.contains(&candle.open_time_ms) {
-            candles.push(candle);
-        }
-    }
-    if !candles.is_sorted_by_key(|candle| candle.open_time_ms) {
-        return Err(format!("{} is not in rising order", path.display()).into());
-    }
-    Ok(candles)
-}
-
-fn write(path: &Path, candles: &[(Candle, usize)]) -> Result<(), Failure> {
-    let mut out = GzBuilder::new().mtime(0).write(File::create(path)?, Compression::best());
-    writeln!(out, "open_time_ms,open,high,low,close,volume")?;
-    for (candle, _) in candles {
-        let Candle { open_time_ms, open, high, low, close, volume, .. } = candle;
-        let volume: f64 = format!("{volume:.8}").parse()?;
-        writeln!(out, "{open_time_ms},{open},{high},{low},{close},{volume}")?;
-    }
-    out.finish()?;
-    Ok(())
 }

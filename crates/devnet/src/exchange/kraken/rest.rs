@@ -234,7 +234,7 @@ mod tests {
                 break;
             }
             assert!(page.len() <= 1000);
-            ids.extend(page.iter().map(|trade| trade.trade_id.clone().unwrap()));
+            ids.extend(page.iter().map(|trade| trade.trade_id.clone().unwrap().to_string()));
             since = result["last"].as_str().unwrap().to_owned();
         }
         let want: Vec<String> = (1..=150 * 12 + 1).map(|id| id.to_string()).collect();
