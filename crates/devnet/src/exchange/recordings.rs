@@ -100,9 +100,8 @@ pub fn load(path: &Path, interval: Interval) -> Result<Recordings, RecordingsErr
     if files.is_empty() {
         return Err(RecordingsError::Empty { path: path.to_owned() });
     }
-    let read = |(exchange, file): (Exchange, PathBuf)| {
-        Ok((exchange, read_candles(&file, interval)?))
-    };
+    let read =
+        |(exchange, file): (Exchange, PathBuf)| Ok((exchange, read_candles(&file, interval)?));
     files.into_iter().map(read).collect()
 }
 
