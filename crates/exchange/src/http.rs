@@ -434,8 +434,8 @@ mod tests {
             ("http://127.0.0.1.example", false),
         ] {
             let timeout = Duration::from_secs(1);
-            let way = Way { rest_url: url, timeout, proxy: None };
-            let client = HttpClient::new(&way, &MANNERS).unwrap();
+            let reach = Way { rest_url: url, timeout, proxy: None };
+            let client = HttpClient::new(&reach, &MANNERS).unwrap();
             assert_eq!(client.is_private(), is_private, "{url}");
         }
     }

@@ -1,9 +1,9 @@
 //! The memory of a fetch into a file: `FILE.part`, candles as text behind a line that says of what.
 //!
-//! Rows are appended in rising order and forced to disk page by page, each page with a line behind it
-//! that holds its checksum. After a kill or a power cut the end may be torn: everything from the first
-//! page that is not whole is cut off and fetched again. Nothing before it can be missing, so there is
-//! never a hole and never a row twice.
+//! Rows are appended in rising order and forced to disk page by page, each page with a checksum
+//! behind it. After a kill or a power cut the end may be torn: what comes behind the last page whose
+//! checksum fits is cut off and fetched again. Nothing before it can be missing, so there is never a
+//! hole and never a row twice.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -15,11 +15,6 @@ use forecastd_core::{Candle, Interval};
 use forecastd_history::{CandleFile, HistoryError, MAX_LINE_BYTES, StrictRows, csv_row};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-/// Lines before the first row: what is fetched, and the columns.
-const HEAD_LINES: u64 = 2;
-/// Longest page; exchanges give a thousand rows at most.
-const MAX_PAGE_BYTES: usize = 16 << 20;
 
 /// What a draft holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +64,7 @@ impl Draft {
         let (mut next_ms, mut rows) = (head.from_ms, 0);
         let there = first_bytes(&mut file, start.len()).with_context(reading)?;
         if there == start.as_bytes() {
-            let sound = sound_part(&path, &mut file, interval)?;
+            let sound = sound_part(&path, &mut file, start.len(), interval)?;
             (next_ms, rows) = (sound.next_ms.unwrap_or(next_ms), sound.rows);
         } else {
             // Killed while the first lines were written; anything else is not ours to replace.
@@ -105,9 +100,6 @@ impl Draft {
     pub fn append(&mut self, candles: &[Candle]) -> anyhow::Result<()> {
         let mut text = Vec::new();
         let mut next_ms = self.next_ms;
-        if candles.is_empty() {
-            return Ok(());
-        }
         for candle in candles {
             candle.validate(self.interval).context("checking a candle of the exchange")?;
             anyhow::ensure!(
@@ -118,7 +110,10 @@ impl Draft {
             csv_row(&mut text, candle)?;
             next_ms = candle.close_time_ms(self.interval);
         }
-        text.extend_from_slice(seal(&text).as_bytes());
+        if candles.is_empty() {
+            return Ok(());
+        }
+        text.extend_from_slice(mark(Sha256::digest(&text).as_slice()).as_bytes());
         let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
         written.with_context(|| format!("writing {}", self.path.display()))?;
         self.next_ms = next_ms;
@@ -151,22 +146,21 @@ fn first_bytes(file: &mut File, count: usize) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns the line behind a page of rows.
-fn seal(page: &[u8]) -> String {
-    format!("# sha256 {}\n", hex::encode(Sha256::digest(page)))
-}
-
 #[derive(Debug, Default)]
 struct Sound {
     next_ms: Option<i64>,
     rows: u64,
 }
 
-/// Cuts off what is torn and returns what is left.
-fn sound_part(path: &Path, file: &mut File, interval: Interval) -> anyhow::Result<Sound> {
-    let whole = end_of_pages(file)?;
-    file.set_len(whole)
-        .with_context(|| format!("cutting the torn end of {}", path.display()))?;
+/// Cuts off everything behind the last page whose mark fits and returns what is left.
+fn sound_part(
+    path: &Path,
+    file: &mut File,
+    start: usize,
+    interval: Interval,
+) -> anyhow::Result<Sound> {
+    let good = end_of_pages(file, start as u64)?;
+    file.set_len(good).with_context(|| format!("cutting the torn end of {}", path.display()))?;
     let mut sound = Sound::default();
     for candle in CandleFile::open(path)?.strict(interval)? {
         sound.next_ms = Some(candle?.close_time_ms(interval));
@@ -175,29 +169,31 @@ fn sound_part(path: &Path, file: &mut File, interval: Interval) -> anyhow::Resul
     Ok(sound)
 }
 
-/// Returns the offset behind the last page whose checksum is right, all before it included.
-fn end_of_pages(file: &mut File) -> anyhow::Result<u64> {
-    file.rewind()?;
+/// Returns the offset behind the last page, from `start` on, whose mark fits.
+fn end_of_pages(file: &mut File, start: u64) -> anyhow::Result<u64> {
+    file.seek(SeekFrom::Start(start))?;
     let mut reader = BufReader::new(file);
-    let (mut offset, mut whole, mut page) = (0, 0, Vec::new());
+    let (mut offset, mut good) = (start, start);
+    let mut page = Sha256::new();
     let mut line = Vec::new();
-    for number in 0_u64.. {
+    loop {
         line.clear();
         let limit = MAX_LINE_BYTES as u64 + 1;
         offset += (&mut reader).take(limit).read_until(b'\n', &mut line)? as u64;
-        let is_head = number < HEAD_LINES;
-        if !line.ends_with(b"\n") || page.len() > MAX_PAGE_BYTES {
-            break;
-        } else if is_head {
-            whole = offset;
-        } else if !line.starts_with(b"#") {
-            page.extend_from_slice(&line);
-        } else if line == seal(&page).as_bytes() {
-            page.clear();
-            whole = offset;
+        if !line.ends_with(b"\n") {
+            return Ok(good);
+        }
+        if !line.starts_with(b"#") {
+            page.update(&line);
+        } else if line == mark(page.finalize_reset().as_slice()).as_bytes() {
+            good = offset;
         } else {
-            break;
+            return Ok(good);
         }
     }
-    Ok(whole)
+}
+
+/// The line behind a page: a checksum of its lines.
+fn mark(digest: &[u8]) -> String {
+    format!("# {}\n", hex::encode(digest))
 }
