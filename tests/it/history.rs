@@ -1,5 +1,6 @@
 //! `forecastd history import | export | verify` and a fetch into a store.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -203,7 +204,7 @@ fn faulty_rows_are_told_with_their_lines_and_nothing_is_imported_from_behind_the
     for index in 0..20 {
         let close = if index == 12 { "x" } else { "2" };
         let at = 1_700_000_100 + if index == 15 { 14 } else { index } * 300;
-        text += &format!("{at},2,2,2,{close},1\n");
+        writeln!(text, "{at},2,2,2,{close},1").unwrap();
     }
     std::fs::write(&path, text).unwrap();
     let found = json(&["history", "verify", &path], 1);
