@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use forecastd_actors::columns::{AccessKey, ColumnOrigin, ColumnSettings};
 use forecastd_actors::settings::{
     FeedSettings, MinerSettings, ModelSettings, Settings, StreamSettings, ValidatorSettings,
 };
 use forecastd_actors::vitals::RestartPolicy;
 use forecastd_core::bars::MergeRules;
 use forecastd_core::features::CandleAggregation;
-use forecastd_core::{ScoringConfig, WeightConfig};
-use forecastd_exchange::FeedConfig;
+use forecastd_core::{FeatureSet, ScoringConfig, WeightConfig};
+use forecastd_exchange::{ApiKey, FeedConfig};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, SourceKind};
 
 /// Returns the actors' settings of a valid configuration.
 pub fn settings(config: &Config, generation: u64) -> Settings {
@@ -20,6 +21,7 @@ pub fn settings(config: &Config, generation: u64) -> Settings {
     Settings {
         generation,
         streams,
+        columns: config.source.iter().filter_map(column).collect(),
         miner: miner(config),
         validator: validator(config),
         supervision: RestartPolicy {
@@ -53,8 +55,43 @@ fn stream(config: &Config, stream: &config::StreamConfig) -> StreamSettings {
             outlier_part: stream.outlier_part,
         },
         merge_wait: stream.merge_wait,
+        // The rules of the configuration let no other list through.
+        features: FeatureSet::new(stream.features.clone(), stream.indicators)
+            .unwrap_or_else(|_| FeatureSet::reference()),
         models: models.map(model).collect(),
     }
+}
+
+/// Returns the settings of a column; the key of its account comes from the environment.
+pub fn column(source: &config::SourceConfig) -> Option<ColumnSettings> {
+    let origin = match source.kind {
+        SourceKind::File => ColumnOrigin::File {
+            path: source.path.clone()?,
+            column: source.column.clone(),
+            every: source.every,
+            publication_delay: source.publication_delay,
+        },
+        SourceKind::CoinMetrics => ColumnOrigin::CoinMetrics {
+            url: source.url.clone(),
+            series: source.series()?,
+            key: access_key(&source.api_key_env),
+            timeout: source.timeout,
+        },
+    };
+    Some(ColumnSettings {
+        name: source.name.parse().ok()?,
+        origin,
+        max_age: source.max_age,
+        refresh_every: source.refresh_every,
+    })
+}
+
+fn access_key(variable: &str) -> AccessKey {
+    if variable.is_empty() {
+        return AccessKey::Unneeded;
+    }
+    let key = std::env::var(variable).ok().and_then(|text| ApiKey::new(&text).ok());
+    key.map_or_else(|| AccessKey::Missing(variable.to_owned()), AccessKey::Given)
 }
 
 /// Returns the settings of a feed; what the configuration leaves open is the exchange's own.
@@ -73,6 +110,8 @@ fn feed(stream: &config::StreamConfig, feed: &config::FeedConfig) -> FeedSetting
             request_timeout: feed.rest_timeout,
             backoff_min: feed.backoff_min,
             backoff_max: feed.backoff_max,
+            proxy: feed.proxy.clone(),
+            trades: feed.check_trades && feed.exchange.tells_finals(),
             ..feed.exchange.default_config()
         },
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use forecastd_core::Role;
+use forecastd_core::{FeatureSpec, Role};
 
 use crate::config::text::{is_name, parse_duration, parse_time};
 use crate::config::{Config, ConfigErrors, DEFAULT_FILE, Loaded, LogLevel, UtcTime};
@@ -311,6 +311,11 @@ pub struct ModelTrainArgs {
     /// Candles from here on are not trained on; the result is tested on them
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub to: Option<UtcTime>,
+    /// What the network reads of each candle, for example `--features close volume 'rsi(14)'
+    /// 'column(funding)'`; columns come from the [[source]] entries of the configuration [default:
+    /// returns, volumes and ranges of the candles and the time of day]
+    #[arg(long, value_name = "FEATURE", num_args = 1..)]
+    pub features: Vec<FeatureSpec>,
     /// Seed of everything random
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,

@@ -1,8 +1,8 @@
 //! The candles of all streams: stores the feeds' bars, merges them, serves them.
 //!
 //! Receives: [`CandleClosed`] and [`CandlesBackfilled`] from the feeds (acknowledged once they are
-//! on disk), [`RealisedRequest`] from the evaluator, its own timers for candles whose exchanges are
-//! late. Sends: [`WindowReady`] to the forecaster when a candle is merged and the lookback window
+//! on disk), [`CandleDoubted`] from them, [`RealisedRequest`] from the evaluator, its own timers for
+//! candles whose exchanges are late. Sends: [`WindowReady`] to the forecaster when a candle is merged and the lookback window
 //! behind it is whole. Owns `BarRecord`s, `CandleRecord`s and `SettlementRecord`s.
 //! On restart: the newest window is read from the store and completed by REST. A missing bar is
 //! fetched; what no source has is filled from the past, never from the future. A candle changes
@@ -23,6 +23,7 @@ use crate::error::ActorError;
 use crate::events::Event;
 use crate::forecaster::WindowReady;
 use crate::guard;
+use crate::model_input::needed_candles;
 use crate::node::Node;
 use crate::settings::StreamSettings;
 use crate::vitals::Vitals;
@@ -81,6 +82,19 @@ pub struct RealisedRequest {
     pub stream: StreamId,
     /// The round's slot.
     pub start_ms: i64,
+}
+
+/// A candle's trades say otherwise: it counts again once the exchange confirmed it. Sent by `feed`;
+/// without effect when a score was computed from it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct CandleDoubted {
+    /// The stream.
+    pub stream: StreamId,
+    /// Name of the feed.
+    pub feed: String,
+    /// First millisecond of the interval.
+    pub open_time_ms: i64,
 }
 
 #[derive(Message)]
@@ -146,12 +160,12 @@ impl Candles {
     fn accept(&mut self, settings: &StreamSettings, candles: &[(Candle, BarState)]) {
         let spec = &settings.spec;
         let window = self.windows.entry(spec.id.clone()).or_default();
-        window.take(spec, candles);
+        window.take(settings, candles);
         let Some(board) = window.board(spec) else { return };
         self.node.boards.update(|live| {
             live.newest_candle.insert(spec.id.clone(), board);
         });
-        let Some(input) = window.hand_over(spec) else {
+        let Some(input) = window.hand_over(settings, &self.node.boards.columns.load()) else {
             debug!(actor = "candles", stream = %spec.id, have = window.len(), "nothing to hand over");
             return;
         };
@@ -352,7 +366,8 @@ async fn load_history(
 ) -> Result<(Vec<(Candle, BarState)>, Absent), (ActorError, Duration)> {
     let spec = &shelf.settings.spec;
     let to_ms = spec.interval.floor(shelf.node.market.now_ms());
-    let span_ms = spec.interval.as_ms() * i64::try_from(spec.lookback + 1).unwrap_or(i64::MAX);
+    let needed = needed_candles(&shelf.settings);
+    let span_ms = spec.interval.as_ms() * i64::try_from(needed + 1).unwrap_or(i64::MAX);
     let from_ms = to_ms - span_ms;
     let at_once = |error| (error, Duration::ZERO);
     let fetched = shelf.fetch_missing(from_ms, to_ms, &Absent::new()).await.map_err(at_once)?;
@@ -361,7 +376,7 @@ async fn load_history(
         warn!(actor = "candles", feed, %error, "history of an exchange not fetched");
     }
     let (rows, holes) = close_holes(shelf, lock, from_ms, to_ms).await.map_err(at_once)?;
-    if !has_answer && (holes > 0 || rows.len() < spec.lookback) {
+    if !has_answer && (holes > 0 || rows.len() < needed) {
         let waits = fetched.failed.iter().filter_map(|(_, error)| error.retry_after());
         let wait = waits.min().unwrap_or_default();
         return Err((ActorError::NotReady("no exchange gave the history"), wait));
@@ -469,6 +484,26 @@ impl Handler<CandlesBackfilled> for Candles {
         debug!(actor = "candles", from_ms = message.from_ms, to_ms = message.to_ms, "backfilled");
         let bars = message.candles.into_iter().map(Bar::backfilled).collect();
         self.take_bars(&message.stream, message.feed, bars)
+    }
+}
+
+impl Handler<CandleDoubted> for Candles {
+    type Result = ();
+
+    fn handle(&mut self, message: CandleDoubted, ctx: &mut Self::Context) {
+        let CandleDoubted { stream, feed, open_time_ms } = message;
+        let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
+        let (absent, newest) = (self.absent(&stream), self.newest(&stream));
+        let work = async move {
+            let shelf = shelf?;
+            shelf.doubt(&feed, open_time_ms).await?;
+            let outcome = merge(&shelf, &lock, &[open_time_ms], newest, &absent).await?;
+            Ok((shelf, outcome))
+        };
+        guard::spawn(self, ctx, "confirming a candle", work, |actor, ctx, (shelf, outcome)| {
+            actor.decided(ctx, &shelf, outcome);
+            Ok(())
+        });
     }
 }
 

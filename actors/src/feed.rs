@@ -2,8 +2,8 @@
 //!
 //! Receives: the events of the exchange adapter's socket task. Sends: [`CandleClosed`] and
 //! [`CandlesBackfilled`] to the candle actor, each acknowledged before the next is taken from the
-//! socket, so a slow store slows the reading down instead of filling memory. Owns nothing in the
-//! store. An outage is reported when it begins and when it is over, however many attempts lie in
+//! socket, so a slow store slows the reading down instead of filling memory; [`CandleDoubted`] for a
+//! candle that its trades contradict. Owns nothing in the store. An outage is reported when it begins and when it is over, however many attempts lie in
 //! between. On restart: the socket task of the old life ends with its cancel signal, a new one
 //! connects and goes on behind the newest bar on disk.
 
@@ -17,7 +17,7 @@ use forecastd_store::BarRecord;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use crate::candles::{CandleClosed, CandlesBackfilled};
+use crate::candles::{CandleClosed, CandleDoubted, CandlesBackfilled};
 use crate::error::{ActorError, StepContext};
 use crate::events::Event;
 use crate::guard;
@@ -31,6 +31,10 @@ const QUEUE: usize = 256;
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause before a candle that could not be handed over is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+mod check;
+
+use check::{Difference, TradeCheck};
 
 /// The feed actor of one exchange of one stream, see the module.
 #[derive(Debug)]
@@ -82,6 +86,7 @@ impl Feed {
             stream: self.stream.clone(),
             feed: feed.clone(),
             outage: Outage::Unknown,
+            check: TradeCheck::of(feed),
         };
         guard::spawn(self, ctx, "pumping", pump.run(inbox), |_, _, ()| Ok(()));
         Ok(())
@@ -121,6 +126,8 @@ struct Pump {
     stream: StreamId,
     feed: FeedSettings,
     outage: Outage,
+    /// Holds the exchange's candles against its trades, where that is wanted.
+    check: Option<TradeCheck>,
 }
 
 impl Pump {
@@ -147,6 +154,12 @@ impl Pump {
                     candle,
                 })
                 .await;
+                let found = self.check.as_mut().map(|check| check.closed(&candle));
+                self.doubt(found.unwrap_or_default());
+            }
+            FeedEvent::Trade(trade) => {
+                let found = self.check.as_mut().map(|check| check.trade(&trade));
+                self.doubt(found.unwrap_or_default());
             }
             FeedEvent::Backfill { from_ms, to_ms, candles } => {
                 hand_over(node, || CandlesBackfilled {
@@ -158,16 +171,29 @@ impl Pump {
                 })
                 .await;
             }
-            FeedEvent::Candle { is_final: false, .. } | FeedEvent::Trade(_) => {}
+            FeedEvent::Candle { is_final: false, .. } => {}
             FeedEvent::Connected => debug!(actor = "feed", %stream, feed, "connected"),
-            FeedEvent::Subscribed => self.is_up(),
-            FeedEvent::Disconnected { reason, retry_in } => self.is_down(&reason, retry_in),
+            FeedEvent::Subscribed => {
+                if let Some(check) = &mut self.check {
+                    check.connected(node.market.now_ms());
+                }
+                self.is_up();
+            }
+            FeedEvent::Disconnected { reason, retry_in } => {
+                if let Some(check) = &mut self.check {
+                    check.disconnected(node.market.now_ms());
+                }
+                self.is_down(&reason, retry_in);
+            }
             FeedEvent::Gap { from_ms, to_ms, reason } => {
                 warn!(actor = "feed", %stream, feed, from_ms, to_ms, reason, "candles cannot be had");
                 let (stream, feed) = (stream.clone(), Some(feed.clone()));
                 node.events.emit(Event::Gap { stream, feed, from_ms, to_ms, backfilled: false });
             }
             FeedEvent::Dropped { class, count } => {
+                if let Some(check) = &mut self.check {
+                    check.lost(node.market.now_ms());
+                }
                 let class = class.as_str();
                 warn!(actor = "feed", %stream, feed, class, count, "messages dropped");
             }
@@ -202,6 +228,23 @@ impl Pump {
         info!(actor = "feed", %stream, feed, state, detail, "feed link");
         let exchange = self.feed.exchange.as_str();
         self.node.events.emit(Event::Feed { stream, feed, exchange, state, detail });
+    }
+
+    /// Has candles confirmed that their trades contradict.
+    fn doubt(&self, found: Vec<Difference>) {
+        let (stream, feed) = (&self.stream, &self.feed.name);
+        for Difference { told, built } in found {
+            warn!(actor = "feed", %stream, feed, ?told, ?built, "candle and trades differ");
+            self.node.boards.update(|live| {
+                let feeds = live.feeds.entry(stream.clone()).or_default();
+                feeds.entry(feed.clone()).or_default().differing += 1;
+            });
+            let (stream, feed) = (stream.clone(), feed.clone());
+            let message = CandleDoubted { stream, feed, open_time_ms: told.open_time_ms };
+            if let Err(error) = self.node.book.tell(message) {
+                warn!(actor = "feed", %error, "doubt not taken, the candle stands");
+            }
+        }
     }
 
     fn note(&self, event: &FeedEvent) {

@@ -13,8 +13,8 @@ use forecastd_core::settings::ScoringConfig;
 use forecastd_core::{Hotkey, RoundEvent, StreamId, StreamSpec, VoidReason};
 use forecastd_store::{
     AnswerRecord, BarRecord, Batch, CandleRecord, EmaHistoryRecord, EmaLine, EmaRecord,
-    ForecastRecord, FrozenRecord, ResultRecord, RoundRecord, ScheduleRecord, ScoreLine,
-    ScoredAnswerRecord, Store,
+    ForecastRecord, FrozenRecord, ObservationRecord, ResultRecord, RoundRecord, ScheduleRecord,
+    ScoreLine, ScoredAnswerRecord, Store,
 };
 
 use crate::error::{ActorError, StepContext};
@@ -425,6 +425,7 @@ pub async fn forget_old(node: &Node) -> Result<usize, ActorError> {
     let store = &node.store;
     let what = "removing old records";
     let mut removed = store.remove_older_than::<CandleRecord>(kept_ms).await.step(what)?;
+    removed += store.remove_older_than::<ObservationRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<BarRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<ForecastRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<ScoredAnswerRecord>(kept_ms).await.step(what)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! MINER      feed ─CandleClosed─► candles ─WindowReady─► forecaster ─board─► responder ◄─HTTP─ validators
+//!            columns ─board─┘
 //! VALIDATOR  feed ─CandleClosed─► candles ◄─RealisedRequest─ evaluator ─ScoresUpdated─► weights ─► chain
 //!                                              query ─RoundPending─┘
 //! BOTH       metagraph ─board─► responder, query, evaluator, weights      housekeeper ─► store
@@ -13,6 +14,7 @@
 
 pub mod address_book;
 pub mod candles;
+pub mod columns;
 pub mod drain;
 pub mod error;
 pub mod evaluator;
@@ -24,6 +26,7 @@ pub mod guard;
 pub mod housekeeper;
 pub mod ledger;
 pub mod metagraph;
+mod model_input;
 pub mod node;
 mod persist;
 pub mod query;

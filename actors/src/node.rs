@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use forecastd_chain::{Chain, Keypair, Metagraph};
-use forecastd_core::{Clock, Forecast, Hotkey, Role, StreamId};
+use forecastd_core::{Clock, Columns, Forecast, Hotkey, Role, StreamId};
 use forecastd_store::Store;
 use serde::Serialize;
 use tracing::{error, info};
@@ -89,6 +89,8 @@ pub struct Boards {
     pub metagraph: ArcSwapOption<Metagraph>,
     /// The newest forecast of each stream.
     pub forecasts: ArcSwap<BTreeMap<StreamId, Arc<Forecast>>>,
+    /// The newest columns of numbers beside the candles.
+    pub columns: ArcSwap<Columns>,
     live: Mutex<Live>,
 }
 
@@ -126,6 +128,8 @@ pub struct FeedStatus {
     pub last_error: String,
     /// Messages that were not understood.
     pub dropped: u64,
+    /// Candles that differed from their trades.
+    pub differing: u64,
 }
 
 /// The newest closed candle of a stream.

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use forecastd_core::bars::MergeRules;
 use forecastd_core::settings::{ScoringConfig, WeightConfig};
-use forecastd_core::{Hotkey, Rao, StreamId, StreamSpec};
+use forecastd_core::{FeatureSet, Hotkey, Rao, StreamId, StreamSpec};
 use forecastd_exchange::{Exchange, FeedConfig};
 use forecastd_models::ModelKind;
 
+use crate::columns::ColumnSettings;
 use crate::vitals::RestartPolicy;
 
 /// Settings of one node.
@@ -22,6 +23,8 @@ pub struct Settings {
     pub generation: u64,
     /// The streams, in configuration order.
     pub streams: Vec<StreamSettings>,
+    /// The columns of numbers beside the candles, used or not.
+    pub columns: Vec<ColumnSettings>,
     /// The miner's part.
     pub miner: MinerSettings,
     /// The validator's part.
@@ -47,6 +50,8 @@ pub struct StreamSettings {
     pub merge: MergeRules,
     /// How long a candle waits for exchanges that are late once a quorum is there, market time.
     pub merge_wait: Duration,
+    /// What the models get to see beside the candles.
+    pub features: FeatureSet,
     /// The models, best first; the next one answers when one fails.
     pub models: Vec<ModelSettings>,
 }

@@ -12,7 +12,8 @@ use forecastd_wire::Dendrite;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-use crate::candles::{CandleClosed, Candles, CandlesBackfilled, RealisedRequest};
+use crate::candles::{CandleClosed, CandleDoubted, Candles, CandlesBackfilled, RealisedRequest};
+use crate::columns::ColumnReader;
 use crate::drain::Drain;
 use crate::error::{ActorError, StepContext};
 use crate::evaluator::{Evaluator, RoundPending};
@@ -135,6 +136,7 @@ fn build(node: Node, parts: TreeParts) -> (Addr<Root>, watch::Receiver<TreeExit>
     tree.start("candles", true, Candles::new, |book, address| {
         book.publish::<_, CandleClosed>(address);
         book.publish::<_, CandlesBackfilled>(address);
+        book.publish::<_, CandleDoubted>(address);
         book.publish::<_, RealisedRequest>(address);
     });
     let serve = parts.serve;
@@ -145,6 +147,7 @@ fn build(node: Node, parts: TreeParts) -> (Addr<Root>, watch::Receiver<TreeExit>
         |_, _| {},
     );
     if role.is_miner() {
+        tree.start("columns", false, ColumnReader::new, |_, _| {});
         tree.start("forecaster", true, Forecaster::new, |book, address| {
             book.publish::<_, WindowReady>(address);
         });

@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         interval,
         horizon: HORIZON,
         candles: window.as_slice().into(),
+        features: None,
     };
     let before_kib = resident_kib();
     let started = Instant::now();

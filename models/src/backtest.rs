@@ -4,7 +4,11 @@
 //! volatility moves the score more than skill does, so the figure to read is the ratio to the
 //! persistence baseline on the same windows, with its standard error.
 
-use forecastd_core::{Candle, Interval, ScoreError, StreamId, weighted_rmse};
+use std::sync::Arc;
+
+use forecastd_core::{
+    Candle, Columns, FeatureSet, FeatureTable, Interval, ScoreError, StreamId, weighted_rmse,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
@@ -39,7 +43,7 @@ pub struct BacktestReport {
     pub to_ms: i64,
     /// Distance between starts, candles.
     pub stride: usize,
-    /// Windows that were left out because they cross a gap.
+    /// Windows that were left out because they cross a gap or lack a feature.
     pub skipped_windows: usize,
     /// One entry a model, in the order given.
     pub models: Vec<ModelScore>,
@@ -79,7 +83,9 @@ pub enum BacktestError {
         range: &'static str,
     },
     /// No window lies between the bounds.
-    #[error("no gap-free window of {lookback} + {horizon} candles between the bounds")]
+    #[error(
+        "no gap-free window of {lookback} + {horizon} candles with all features between the bounds"
+    )]
     NoWindows {
         /// Candles that a model sees.
         lookback: usize,
@@ -110,16 +116,32 @@ pub enum BacktestError {
     },
 }
 
-/// Scores `models` on `candles`, oldest first.
+/// Scores `models`, none of which needs an extra column, on `candles`, oldest first.
 ///
 /// # Errors
-/// [`BacktestError`]; the first window on which a model fails ends the test.
+/// As [`backtest_with`].
 pub fn backtest(
     models: &mut [Box<dyn Forecaster>],
     candles: &[Candle],
     config: &BacktestConfig,
 ) -> Result<BacktestReport, BacktestError> {
-    let (starts, skipped_windows) = windows(candles, config)?;
+    backtest_with(models, candles, &Columns::default(), config)
+}
+
+/// Scores `models` on `candles`, oldest first, and `columns`.
+///
+/// Windows in which a feature of some model has no value are left out for all of them.
+///
+/// # Errors
+/// [`BacktestError`]; the first window on which a model fails ends the test.
+pub fn backtest_with(
+    models: &mut [Box<dyn Forecaster>],
+    candles: &[Candle],
+    columns: &Columns,
+    config: &BacktestConfig,
+) -> Result<BacktestReport, BacktestError> {
+    let tables = Tables::new(models, candles, columns, config);
+    let (starts, skipped_windows) = windows(candles, &tables, config)?;
     let mut last_scores = Vec::with_capacity(starts.len());
     let mut tallies: Vec<Tally> = models.iter().map(|_| Tally::default()).collect();
     for newest in &starts {
@@ -127,12 +149,14 @@ pub fn backtest(
         let ahead = &candles[newest + 1..=newest + config.horizon];
         let realised: Vec<f64> = ahead.iter().map(|candle| candle.close).collect();
         let start_ms = candles[*newest].close_time_ms(config.interval);
-        let input = ModelInput {
+        let first = newest + 1 - config.lookback;
+        let mut input = ModelInput {
             stream: config.stream.clone(),
             start_ms,
             interval: config.interval,
             horizon: config.horizon,
-            candles: candles[newest + 1 - config.lookback..=*newest].into(),
+            candles: candles[first..=*newest].into(),
+            features: None,
         };
         let score = |model: &str, forecast: &[f64]| {
             weighted_rmse(forecast, &realised).map_err(|source| BacktestError::Score {
@@ -143,6 +167,9 @@ pub fn backtest(
         };
         last_scores.push(score("last", &vec![last; config.horizon])?);
         for (model, tally) in models.iter_mut().zip(&mut tallies) {
+            let table = model.needs().and_then(|set| tables.of(set));
+            let window = table.and_then(|table| table.window(&config.stream, first, *newest));
+            input.features = window.map(Arc::new);
             let forecast = model.forecast(&input).map_err(|source| BacktestError::Model {
                 model: model.name().to_owned(),
                 start_ms,
@@ -174,6 +201,35 @@ pub fn backtest(
         skipped_windows,
         models: scores.collect(),
     })
+}
+
+/// The features of all models, each set once.
+struct Tables(Vec<FeatureTable>);
+
+impl Tables {
+    fn new(
+        models: &[Box<dyn Forecaster>],
+        candles: &[Candle],
+        columns: &Columns,
+        config: &BacktestConfig,
+    ) -> Self {
+        let mut tables = Self(Vec::new());
+        for set in models.iter().filter_map(|model| model.needs()) {
+            if tables.of(set).is_none() {
+                let table = FeatureTable::new(candles, config.interval, columns, set.clone());
+                tables.0.push(table);
+            }
+        }
+        tables
+    }
+
+    fn of(&self, set: &FeatureSet) -> Option<&FeatureTable> {
+        self.0.iter().find(|table| table.set() == set)
+    }
+
+    fn is_whole(&self, first: usize, last: usize) -> bool {
+        self.0.iter().all(|table| table.is_whole(first, last))
+    }
 }
 
 /// Scores against the reference's scores on the same windows.
@@ -249,6 +305,7 @@ impl Tally {
 /// Returns the windows by their newest candle, and how many were left out for a gap.
 fn windows(
     candles: &[Candle],
+    tables: &Tables,
     config: &BacktestConfig,
 ) -> Result<(Vec<usize>, usize), BacktestError> {
     let bounded = [
@@ -271,7 +328,8 @@ fn windows(
     let mut skipped = 0;
     let range = first.max(config.lookback - 1)..end.saturating_sub(config.horizon);
     for newest in range.step_by(config.stride) {
-        if gaps.is_whole(newest + 1 - config.lookback, newest + config.horizon) {
+        let oldest = newest + 1 - config.lookback;
+        if gaps.is_whole(oldest, newest + config.horizon) && tables.is_whole(oldest, newest) {
             starts.push(newest);
         } else {
             skipped += 1;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use chrono::DateTime;
+use forecastd_core::Compatibility;
 
 use crate::checkpoint::CheckpointConfig;
 
@@ -32,6 +33,24 @@ fn write_card(card: &mut String, config: &CheckpointConfig) -> std::fmt::Result 
         network.parameters(),
         config.shrink,
     )?;
+    if let Some(set) = &network.features {
+        writeln!(card, "## Features\n")?;
+        let rules = match set.indicators() {
+            Compatibility::Standard => "standard",
+            Compatibility::Seed => "reference's",
+        };
+        writeln!(
+            card,
+            "Reads these, with the {rules} indicators and {} candles of warm-up before the window; \
+             mean and unit come from the training span, after the form of `models/src/rows.rs`.\n",
+            set.warm_up()
+        )?;
+        writeln!(card, "| feature | mean | unit |\n|---|---|---|")?;
+        for (name, scale) in set.names().iter().zip(&config.scaling.features) {
+            writeln!(card, "| `{name}` | {:.4e} | {:.4e} |", scale.mean, scale.std)?;
+        }
+        writeln!(card)?;
+    }
     writeln!(card, "## Data and split\n")?;
     writeln!(card, "| span | from (UTC) | to (UTC) | windows |\n|---|---|---|---|")?;
     writeln!(

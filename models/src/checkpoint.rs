@@ -191,6 +191,11 @@ impl CheckpointConfig {
         if !(0.0..=1.0).contains(&self.shrink) {
             return bad("shrink", self.shrink.to_string(), "0..=1");
         }
+        let listed = self.network.features.as_ref().map_or(0, |set| set.names().len());
+        if self.scaling.features.len() != listed {
+            let got = format!("{} entries", self.scaling.features.len());
+            return bad("scaling.features", got, "one entry for each of network.features");
+        }
         if let Some((key, value)) = self.scaling.first_bad() {
             return bad(key, value.to_string(), "finite and above 0");
         }

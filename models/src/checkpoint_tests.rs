@@ -16,8 +16,14 @@ use crate::input::tests::input_of;
 use crate::input::{Forecaster, ModelInput};
 
 fn checkpoint() -> Checkpoint {
-    let network_config =
-        NetworkConfig { lookback: 12, patch: 3, hidden: 5, layers: 2, dropout: 0.1 };
+    let network_config = NetworkConfig {
+        lookback: 12,
+        patch: 3,
+        hidden: 5,
+        layers: 2,
+        dropout: 0.1,
+        features: None,
+    };
     let mut random = StdRng::seed_from_u64(9);
     let mut network = LstmNetwork::new(&network_config, &mut random, &Device::flex());
     network.head.weight = network.head.weight.map(|weight| {
@@ -54,6 +60,7 @@ fn checkpoint() -> Checkpoint {
                 range_mean: 0.01,
                 range_std: 0.01,
                 target_std: 0.02,
+                features: Vec::new(),
             },
             shrink: 0.5,
             training,
@@ -230,6 +237,40 @@ fn bad_configurations_are_refused_with_the_key() {
     let refused = Checkpoint::load(directory.path());
     assert!(matches!(refused, Err(CheckpointError::Json { .. })), "{refused:?}");
     assert!(matches!(Checkpoint::load(Path::new("/nowhere")), Err(CheckpointError::Io { .. })));
+}
+
+#[test]
+fn scales_must_belong_to_the_features() {
+    let set = serde_json::json!({"names": ["close", "rsi(14)"], "indicators": "standard"});
+    let scale = |std: f64| serde_json::json!({"mean": 0.1, "std": std});
+    for (scales, key) in [
+        (vec![scale(1.0)], "scaling.features"),
+        (vec![scale(1.0), scale(0.0)], "features"),
+        (vec![scale(1.0), scale(-1.0)], "features"),
+    ] {
+        let directory = saved();
+        edit_config(directory.path(), |config| {
+            config["network"]["features"] = set.clone();
+            config["scaling"]["features"] = scales.into();
+        });
+        let error = Checkpoint::load(directory.path()).unwrap_err();
+        assert!(matches!(error, CheckpointError::Value { key: k, .. } if k == key), "{error:?}");
+    }
+    let directory = saved();
+    edit_config(directory.path(), |config| {
+        config["network"]["features"] = serde_json::json!({"names": ["close", "rsi(9999)"]});
+    });
+    let refused = Checkpoint::load(directory.path());
+    assert!(matches!(refused, Err(CheckpointError::Json { .. })), "{refused:?}");
+}
+
+#[test]
+fn the_shipped_configuration_is_written_as_it_was() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("checkpoints/lstm-small");
+    let config = CheckpointConfig::read(&directory).unwrap();
+    let text = fs::read_to_string(directory.join(CONFIG_FILE)).unwrap();
+    assert_eq!(serde_json::to_string_pretty(&config).unwrap() + "\n", text);
+    assert_eq!(config.network.features, None);
 }
 
 #[test]

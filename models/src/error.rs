@@ -1,7 +1,7 @@
 //! Why a model gives no forecast.
 
 use forecastd_core::postprocess::PostprocessError;
-use forecastd_core::{CandleError, Interval};
+use forecastd_core::{CandleError, FeatureSpec, Interval};
 
 use crate::checkpoint::CheckpointError;
 
@@ -49,6 +49,19 @@ pub enum ModelError {
         /// Number of steps asked for.
         asked: usize,
     },
+    /// The window lacks a feature that the model was trained on.
+    #[error("model `{model}` needs feature {feature}, which {reason}")]
+    Feature {
+        /// Name of the model.
+        model: String,
+        /// The feature.
+        feature: FeatureSpec,
+        /// Why it is not there, and what to do.
+        reason: &'static str,
+    },
+    /// The features of the window are not those of its candles.
+    #[error("features of the window do not belong to its candles: {0}")]
+    Features(&'static str),
     /// The model answered the wrong number of values.
     #[error("model `{model}` gave {got} values, must be {want}")]
     OutputLength {
@@ -92,6 +105,9 @@ pub enum ModelError {
 impl ModelError {
     /// Tells whether the same request may succeed later without a change of configuration.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::ShortWindow { .. } | Self::Candle(_) | Self::Gap { .. })
+        matches!(
+            self,
+            Self::ShortWindow { .. } | Self::Candle(_) | Self::Gap { .. } | Self::Feature { .. }
+        )
     }
 }

@@ -1,12 +1,17 @@
-//! From a window of candles to the network's input, and the statistics that scale it.
+//! From a window to the network's input, and the statistics that scale it.
 //!
+//! A network with a list of features reads those, see [`crate::rows`]. One without reads what follows.
 //! Several candles (a *patch*) form one step of the network, so that 500 candles take 125 steps.
 //! One step holds, for each candle of its patch: log return, log volume against the window's mean,
 //! log range; then sine and cosine of the time of day at which the patch closes. Each value is
 //! scaled by statistics of the training span and clipped, so one wild candle cannot saturate all.
 
-use forecastd_core::{Candle, Interval};
+use forecastd_core::{Candle, Columns, FeatureTable, Interval};
 use serde::{Deserialize, Serialize};
+
+use crate::network::NetworkConfig;
+use crate::rows::{self, FeatureScale, Rows};
+use crate::split::Split;
 
 /// Values that one candle adds to a step: return, volume, range.
 pub const FEATURES_PER_CANDLE: usize = 3;
@@ -17,7 +22,7 @@ const CLIP: f64 = 8.0;
 const DAY_MS: i64 = 86_400_000;
 
 /// Statistics of the training span; part of the checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scaling {
     /// Standard deviation of a candle's log return.
@@ -31,12 +36,62 @@ pub struct Scaling {
     /// Standard deviation of the log return from the start to a step of the horizon: the unit of
     /// the network's outputs.
     pub target_std: f64,
+    /// Mean and unit of each listed feature, in the order of the list; empty for a network without a
+    /// list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<FeatureScale>,
+}
+
+/// Candles, and the features that a network reads beside them.
+#[derive(Debug)]
+pub(crate) struct Material<'a> {
+    pub(crate) candles: &'a [Candle],
+    table: Option<FeatureTable>,
+}
+
+/// What a network sees of one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InputWindow<'a> {
+    pub(crate) candles: &'a [Candle],
+    /// The features, `[T, F]`, of a network with a list of them.
+    pub(crate) rows: Option<&'a [f64]>,
+}
+
+impl<'a> Material<'a> {
+    pub(crate) fn new(
+        candles: &'a [Candle],
+        interval: Interval,
+        columns: &Columns,
+        network: &NetworkConfig,
+    ) -> Self {
+        let table = network.features.clone();
+        let table = table.map(|set| FeatureTable::new(candles, interval, columns, set));
+        Self { candles, table }
+    }
+
+    /// Drops the windows in which a feature has no value.
+    pub(crate) fn keep_whole(&self, split: &mut Split, lookback: usize) {
+        if let Some(table) = &self.table {
+            let is_whole = |newest: &usize| table.is_whole(newest + 1 - lookback, *newest);
+            split.training.retain(is_whole);
+            split.validation.retain(is_whole);
+        }
+    }
+
+    /// Returns the window whose newest candle is at `newest`; it is one that [`Self::keep_whole`] kept.
+    pub(crate) fn window(&self, newest: usize, lookback: usize) -> InputWindow<'_> {
+        let first = newest + 1 - lookback;
+        let rows = self.table.as_ref().and_then(|table| table.rows(first, newest));
+        InputWindow { candles: &self.candles[first..=newest], rows }
+    }
 }
 
 impl Scaling {
     /// Returns the first value that is not finite or not above zero, by name.
     pub fn first_bad(&self) -> Option<(&'static str, f64)> {
-        [
+        let feature = self.features.iter().find(|scale| !scale.is_usable());
+        let feature = feature.map(|scale| ("features", scale.std));
+        let own = [
             ("return_std", self.return_std),
             ("volume_std", self.volume_std),
             ("range_mean", self.range_mean),
@@ -44,7 +99,26 @@ impl Scaling {
             ("target_std", self.target_std),
         ]
         .into_iter()
-        .find(|(_, value)| !value.is_finite() || *value <= 0.0)
+        .find(|(_, value)| !value.is_finite() || *value <= 0.0);
+        own.or(feature)
+    }
+
+    /// Measures the training windows, the listed features of `network` included.
+    pub(crate) fn of(
+        material: &Material<'_>,
+        windows: &[usize],
+        network: &NetworkConfig,
+        horizon: usize,
+    ) -> Self {
+        let mut scaling = Self::measure(material.candles, windows, network.lookback, horizon);
+        if let Some(set) = &network.features {
+            let rows = windows.iter().filter_map(|newest| {
+                let InputWindow { candles, rows } = material.window(*newest, network.lookback);
+                rows.map(|values| Rows { candles, values })
+            });
+            scaling.features = rows::measure(set, &rows);
+        }
+        scaling
     }
 
     /// Measures the training windows, named by the index of their newest candle.
@@ -76,8 +150,30 @@ impl Scaling {
             range_mean: ranges.mean().max(1e-9),
             range_std: ranges.std().max(1e-9),
             target_std: targets.std().max(1e-9),
+            features: Vec::new(),
         }
     }
+}
+
+/// Writes the scaled input of `network` for one window.
+///
+/// `put(step, feature, value)` receives each value of shape `[T, F]`, as the network defines them.
+pub(crate) fn write_input(
+    window: InputWindow<'_>,
+    network: &NetworkConfig,
+    interval: Interval,
+    scaling: &Scaling,
+    mut put: impl FnMut(usize, usize, f32),
+) {
+    let patch = network.patch;
+    let (Some(set), Some(values)) = (&network.features, window.rows) else {
+        return write_window(window.candles, patch, interval, scaling, put);
+    };
+    let width = rows::values_of(set);
+    let rows = Rows { candles: window.candles, values };
+    rows::write(rows, set, &scaling.features, |row, place, value| {
+        put(row / patch, row % patch * width + place, clip(value));
+    });
 }
 
 /// Returns the number of values in one step of `patch` candles.
@@ -137,25 +233,25 @@ fn mean_log_volume(window: &[Candle]) -> f64 {
 
 /// Running mean and variance (Welford's form, which does not cancel).
 #[derive(Debug, Default)]
-struct Moments {
+pub(crate) struct Moments {
     count: f64,
     mean: f64,
     squares: f64,
 }
 
 impl Moments {
-    fn add(&mut self, value: f64) {
+    pub(crate) fn add(&mut self, value: f64) {
         self.count += 1.0;
         let delta = value - self.mean;
         self.mean += delta / self.count;
         self.squares += delta * (value - self.mean);
     }
 
-    const fn mean(&self) -> f64 {
+    pub(crate) const fn mean(&self) -> f64 {
         self.mean
     }
 
-    fn std(&self) -> f64 {
+    pub(crate) fn std(&self) -> f64 {
         if self.count > 0.0 { (self.squares / self.count).sqrt() } else { 0.0 }
     }
 }
@@ -171,6 +267,7 @@ mod tests {
         range_mean: 1e-9,
         range_std: 0.01,
         target_std: 0.01,
+        features: Vec::new(),
     };
 
     fn features(window: &[Candle], patch: usize) -> Vec<Vec<f32>> {

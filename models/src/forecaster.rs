@@ -4,13 +4,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use forecastd_core::FeatureSet;
 use forecastd_core::postprocess::interpolate;
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::{DRIFT_CANDLES, Drift, EMA_SPAN, Ema, Last};
 use crate::checkpoint::{Checkpoint, CheckpointConfig, CheckpointError};
 use crate::error::ModelError;
-use crate::features::write_window;
+use crate::features::{InputWindow, write_input};
 use crate::frozen::FrozenNetwork;
 use crate::input::{Checked, Forecaster, ModelInput};
 
@@ -111,6 +112,8 @@ pub struct CheckpointForecaster {
     config: CheckpointConfig,
     /// Scratch, `[T, F]`.
     features: Vec<f32>,
+    /// Scratch, the rows of the listed features.
+    rows: Vec<f64>,
 }
 
 impl CheckpointForecaster {
@@ -123,7 +126,7 @@ impl CheckpointForecaster {
         config.validate()?;
         let network = FrozenNetwork::new(&checkpoint.network, &config.network)?;
         let features = vec![0.0; config.network.steps() * config.network.features()];
-        Ok(Self { name: name.into(), network, config, features })
+        Ok(Self { name: name.into(), network, config, features, rows: Vec::new() })
     }
 
     /// Returns the configuration of the checkpoint.
@@ -135,6 +138,10 @@ impl CheckpointForecaster {
 impl Forecaster for CheckpointForecaster {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn needs(&self) -> Option<&FeatureSet> {
+        self.config.network.features.as_ref()
     }
 
     fn forecast(&mut self, input: &ModelInput) -> Result<Vec<f64>, ModelError> {
@@ -153,11 +160,16 @@ impl Forecaster for CheckpointForecaster {
                 asked: input.horizon,
             });
         }
-        let window = input.window(&self.name, config.network.lookback)?;
-        let width = config.network.features();
-        let features = &mut self.features;
-        let scaling = &config.scaling;
-        write_window(window, config.network.patch, input.interval, scaling, |step, at, value| {
+        let (network, scaling) = (&config.network, &config.scaling);
+        let candles = input.window(&self.name, network.lookback)?;
+        let mut rows = None;
+        if let Some(set) = &network.features {
+            input.feature_rows(&self.name, set, network.lookback, &mut self.rows)?;
+            rows = Some(&self.rows[..]);
+        }
+        let (width, features) = (network.features(), &mut self.features);
+        let window = InputWindow { candles, rows };
+        write_input(window, network, input.interval, scaling, |step, at, value| {
             features[step * width + at] = value;
         });
         let unit = scaling.target_std * config.shrink;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forecastd_core::{Candle, Interval, StreamId};
+use forecastd_core::{Candle, FeatureSet, Interval, StreamId, Window};
 
 use crate::error::ModelError;
 
@@ -22,12 +22,20 @@ pub struct ModelInput {
     pub horizon: usize,
     /// The lookback window: oldest first, gap-free, the newest closes at `start_ms`.
     pub candles: Arc<[Candle]>,
+    /// Their features, a row a candle, the newest row for the newest candle; absent where nobody
+    /// needs any.
+    pub features: Option<Arc<Window>>,
 }
 
 /// Forecasts closes from a window of candles.
 pub trait Forecaster: Send {
     /// Returns the name under which the model is configured.
     fn name(&self) -> &str;
+
+    /// Returns the features that the model reads beside the candles, if it reads any.
+    fn needs(&self) -> Option<&FeatureSet> {
+        None
+    }
 
     /// Returns `input.horizon` closes in quote currency, oldest first, all finite and above zero.
     ///
@@ -57,6 +65,58 @@ impl ModelInput {
         let window = &self.candles[first..];
         check_window(window, self.interval, self.start_ms)?;
         Ok(window)
+    }
+
+    /// Writes the rows of the features of `set` for the newest `need` candles, row after row, into
+    /// `rows`.
+    ///
+    /// # Errors
+    /// [`ModelError::Feature`] names the first feature that is not there, [`ModelError::Features`]
+    /// what does not fit.
+    pub fn feature_rows(
+        &self,
+        model: &str,
+        set: &FeatureSet,
+        need: usize,
+        rows: &mut Vec<f64>,
+    ) -> Result<(), ModelError> {
+        let Some(window) = &self.features else {
+            return Err(ModelError::Features("there are none"));
+        };
+        if window.end_ms != self.start_ms || window.interval != self.interval {
+            return Err(ModelError::Features("they end at another time"));
+        }
+        let positions = set.names().iter().map(|feature| {
+            window.position(feature).ok_or_else(|| ModelError::Feature {
+                model: model.to_owned(),
+                feature: feature.clone(),
+                reason: if window.missing.contains(feature) {
+                    "has no value in some row of the window"
+                } else {
+                    "is not among those of the stream, add it to the stream's `features`"
+                },
+            })
+        });
+        let positions = positions.collect::<Result<Vec<usize>, ModelError>>()?;
+        let is_indicator = set.warm_up() > 0;
+        if is_indicator && window.indicators != set.indicators() {
+            return Err(ModelError::Features(
+                "the model was trained on the other definition of the indicators, change the \
+                 stream's `indicators`",
+            ));
+        }
+        let Some(skipped) = window.len().checked_sub(need) else {
+            let (model, got) = (model.to_owned(), window.len());
+            return Err(ModelError::ShortWindow { model, need, got });
+        };
+        rows.clear();
+        for row in window.rows.chunks_exact(window.features.len().max(1)).skip(skipped) {
+            rows.extend(positions.iter().filter_map(|position| row.get(*position)));
+        }
+        if rows.iter().any(|value| !value.is_finite()) {
+            return Err(ModelError::Features("a value is not finite"));
+        }
+        Ok(())
     }
 
     /// Returns the newest close, or 0 for an empty window (which [`Self::window`] refuses).
@@ -106,6 +166,10 @@ impl<F: Forecaster> Forecaster for Checked<F> {
         self.0.name()
     }
 
+    fn needs(&self) -> Option<&FeatureSet> {
+        self.0.needs()
+    }
+
     fn forecast(&mut self, input: &ModelInput) -> Result<Vec<f64>, ModelError> {
         let closes = self.0.forecast(input)?;
         check_output(self.0.name(), &closes, input.horizon)?;
@@ -135,7 +199,8 @@ pub(crate) mod tests {
                 trade_count: None,
             })
             .collect();
-        ModelInput { stream: StreamId("BTCUSD-5m".into()), start_ms, interval, horizon, candles }
+        let (stream, features) = (StreamId("BTCUSD-5m".into()), None);
+        ModelInput { stream, start_ms, interval, horizon, candles, features }
     }
 
     #[test]
@@ -169,6 +234,46 @@ pub(crate) mod tests {
         assert!(matches!(late.window("m", 1), Err(ModelError::Gap { .. })));
         let endless = ModelInput { horizon: usize::MAX, ..sound.clone() };
         assert!(matches!(endless.window("m", 1), Err(ModelError::Horizon { .. })));
+    }
+
+    #[test]
+    fn features_are_found_by_name_and_must_belong_to_the_candles() {
+        use forecastd_core::{Columns, Compatibility, FeatureTable};
+        let of = |names: &[&str], indicators| {
+            let names = names.iter().map(|name| name.parse().unwrap()).collect();
+            FeatureSet::new(names, indicators).unwrap()
+        };
+        let closes: Vec<f64> = (1..30).map(f64::from).collect();
+        let sound = input_of(&closes, 5);
+        let standard = Compatibility::Standard;
+        let given = of(&["low", "ema(2)", "close"], standard);
+        let table = FeatureTable::new(&sound.candles, sound.interval, &Columns::default(), given);
+        let window = table.window(&sound.stream, 24, 28).unwrap();
+        let input = ModelInput { features: Some(Arc::new(window.clone())), ..sound.clone() };
+        let mut rows = Vec::new();
+        let wanted = of(&["close", "low"], Compatibility::Seed);
+        input.feature_rows("m", &wanted, 2, &mut rows).unwrap();
+        assert_eq!(rows, [28.0, 28.0, 29.0, 29.0]);
+        let mut refused = |input: &ModelInput, set: &FeatureSet, need| {
+            input.feature_rows("m", set, need, &mut rows).unwrap_err().to_string()
+        };
+        assert!(refused(&input, &wanted, 6).contains("needs 6 candles"));
+        assert!(refused(&sound, &wanted, 2).contains("there are none"));
+        let late = ModelInput { start_ms: sound.start_ms + 300_000, ..input.clone() };
+        assert!(refused(&late, &wanted, 2).contains("another time"));
+        let seed = of(&["ema(2)"], Compatibility::Seed);
+        assert!(refused(&input, &seed, 2).contains("`indicators`"));
+        let more = of(&["close", "rsi(2)"], standard);
+        assert!(refused(&input, &more, 2).contains("rsi(2), which is not among"));
+        let missing = vec!["rsi(2)".parse().unwrap()];
+        let mut changed = Window { missing, ..window };
+        let of_window = |window: &Window| ModelInput {
+            features: Some(Arc::new(window.clone())),
+            ..sound.clone()
+        };
+        assert!(refused(&of_window(&changed), &more, 2).contains("no value"));
+        changed.rows[14] = f64::NAN;
+        assert!(refused(&of_window(&changed), &wanted, 2).contains("not finite"));
     }
 
     #[test]

@@ -10,15 +10,19 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData, activation};
+use forecastd_core::FeatureSet;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::features::step_width;
+use crate::rows::values_of;
 use crate::sparse::OUTPUT_POINTS;
 
 /// Number of gates in an LSTM cell: input, forget, candidate, output.
 pub const GATES: usize = 4;
+/// Most values of one step; bounds memory against a foreign configuration.
+const MAX_STEP_WIDTH: usize = 2_048;
 
 /// The architecture; part of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +38,10 @@ pub struct NetworkConfig {
     pub layers: usize,
     /// Share of a layer's outputs that training drops, 0..1. Without effect on a forecast.
     pub dropout: f64,
+    /// What the network reads; returns, volumes, ranges and the time of day of the candles when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureSet>,
 }
 
 /// Why an architecture is refused.
@@ -61,7 +69,7 @@ pub enum NetworkConfigError {
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { lookback: 500, patch: 4, hidden: 32, layers: 1, dropout: 0.2 }
+        Self { lookback: 500, patch: 4, hidden: 32, layers: 1, dropout: 0.2, features: None }
     }
 }
 
@@ -90,6 +98,12 @@ impl NetworkConfig {
             let (lookback, patch) = (self.lookback, self.patch);
             return Err(NetworkConfigError::Patches { lookback, patch });
         }
+        let width = self.features();
+        if width > MAX_STEP_WIDTH {
+            let range = "few enough that a patch of them makes at most 2048 values";
+            let (key, value) = ("features", width as f64);
+            return Err(NetworkConfigError::Range { key, value, range });
+        }
         Ok(())
     }
 
@@ -99,12 +113,20 @@ impl NetworkConfig {
     }
 
     /// Returns F, the values of one step.
-    pub const fn features(&self) -> usize {
-        step_width(self.patch)
+    pub fn features(&self) -> usize {
+        match &self.features {
+            Some(set) => self.patch * values_of(set),
+            None => step_width(self.patch),
+        }
+    }
+
+    /// Returns the number of candles before the window that the features need.
+    pub fn warm_up(&self) -> usize {
+        self.features.as_ref().map_or(0, FeatureSet::warm_up)
     }
 
     /// Returns the number of inputs of layer `index`.
-    pub(crate) const fn layer_inputs(&self, index: usize) -> usize {
+    pub(crate) fn layer_inputs(&self, index: usize) -> usize {
         if index == 0 { self.features() } else { self.hidden }
     }
 

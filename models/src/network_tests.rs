@@ -13,7 +13,7 @@ use crate::sparse::OUTPUT_POINTS;
 const TOLERANCE: f64 = 1e-5;
 
 fn config(lookback: usize, patch: usize, hidden: usize, layers: usize) -> NetworkConfig {
-    NetworkConfig { lookback, patch, hidden, layers, dropout: 0.0 }
+    NetworkConfig { lookback, patch, hidden, layers, dropout: 0.0, features: None }
 }
 
 /// A network whose head is random too, so that outputs and gradients are not zero.

@@ -12,14 +12,14 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use forecastd_core::postprocess::PostprocessError;
-use forecastd_core::{Candle, CandleError, Interval, ScoreError};
+use forecastd_core::{Candle, CandleError, ColumnName, Columns, FeatureSet, Interval, ScoreError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, CheckpointConfig, CheckpointError, FORMAT, check_name};
-use crate::features::{Scaling, write_window};
+use crate::features::{Material, Scaling, write_input};
 use crate::frozen::FreezeError;
 use crate::network::{LstmNetwork, NetworkConfig, NetworkConfigError, dropout_masks};
 use crate::sparse::{OUTPUT_POINTS, interpolation_weights};
@@ -205,7 +205,7 @@ pub enum TrainError {
     /// Too few gap-free windows.
     #[error(
         "{candles} candles give {training} training and {validation} validation windows, each needs \
-         at least 2; use more data"
+         at least 2; use more data, and columns that cover it"
     )]
     TooFewWindows {
         /// Candles given.
@@ -215,6 +215,9 @@ pub enum TrainError {
         /// Validation windows found.
         validation: usize,
     },
+    /// A feature names a column that was not given.
+    #[error("feature column({0}) has no column of this name")]
+    NoColumn(ColumnName),
     /// The loss became NaN or infinite.
     #[error("training diverged in epoch {epoch} at batch {batch}, lower the learning rate")]
     Diverged {
@@ -237,24 +240,42 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// Trains a network on `candles`, oldest first; gaps are allowed and never crossed.
-///
-/// Runs on the calling thread for minutes; `progress` is called after each step.
+/// Trains a network on `candles`, oldest first; gaps are allowed and never crossed. For networks whose
+/// features need no extra column.
 ///
 /// # Errors
-/// [`TrainError`]; nothing is written to disk either way.
+/// As [`train_with`].
 pub fn train(
     config: &TrainConfig,
     candles: &[Candle],
     progress: &mut dyn FnMut(TrainProgress),
 ) -> Result<(Checkpoint, TrainReport), TrainError> {
+    train_with(config, candles, &Columns::default(), progress)
+}
+
+/// Trains a network on `candles` and `columns`.
+///
+/// Runs on the calling thread for minutes; `progress` is called after each step.
+///
+/// # Errors
+/// [`TrainError`]; nothing is written to disk either way.
+pub fn train_with(
+    config: &TrainConfig,
+    candles: &[Candle],
+    columns: &Columns,
+    progress: &mut dyn FnMut(TrainProgress),
+) -> Result<(Checkpoint, TrainReport), TrainError> {
     config.validate()?;
     check_candles(candles, config.interval)?;
-    let split = split(config, candles)?;
     let network_config = &config.network;
-    let scaling =
-        Scaling::measure(candles, &split.training, network_config.lookback, config.horizon);
-    let data = TrainingData::new(config, candles, scaling)?;
+    let mut needed = network_config.features.iter().flat_map(FeatureSet::columns);
+    if let Some(missing) = needed.find(|name| columns.get(name).is_none()) {
+        return Err(TrainError::NoColumn(missing.clone()));
+    }
+    let material = Material::new(candles, config.interval, columns, network_config);
+    let split = split(config, &material)?;
+    let scaling = Scaling::of(&material, &split.training, network_config, config.horizon);
+    let data = TrainingData::new(config, &material, &scaling)?;
 
     let mut random = StdRng::seed_from_u64(config.seed);
     let device = Device::flex().autodiff();
@@ -291,7 +312,7 @@ pub fn train(
             progress(TrainProgress { epoch, epochs, batch, batches, loss, validation_ratio });
         }
         let loss = loss_sum / seen.max(1) as f64;
-        let outcome = validate(&network, config, candles, &split.validation, &scaling)?;
+        let outcome = validate(&network, config, &material, &split.validation, &scaling)?;
         training_loss.push(loss);
         validation_ratios.push(outcome.ratio);
         progress(TrainProgress {
@@ -362,7 +383,7 @@ fn check_candles(candles: &[Candle], interval: Interval) -> Result<(), TrainErro
     }
 }
 
-fn split(config: &TrainConfig, candles: &[Candle]) -> Result<Split, TrainError> {
+fn split(config: &TrainConfig, material: &Material<'_>) -> Result<Split, TrainError> {
     let sizes = SplitConfig {
         lookback: config.network.lookback,
         horizon: config.horizon,
@@ -370,10 +391,11 @@ fn split(config: &TrainConfig, candles: &[Candle]) -> Result<Split, TrainError> 
         training_stride: config.training_stride,
         validation_stride: config.validation_stride,
     };
-    let split = walk_forward(candles, config.interval, &sizes);
+    let mut split = walk_forward(material.candles, config.interval, &sizes);
+    material.keep_whole(&mut split, config.network.lookback);
     if split.training.len() < 2 || split.validation.len() < 2 {
         return Err(TrainError::TooFewWindows {
-            candles: candles.len(),
+            candles: material.candles.len(),
             training: split.training.len(),
             validation: split.validation.len(),
         });
@@ -384,8 +406,8 @@ fn split(config: &TrainConfig, candles: &[Candle]) -> Result<Split, TrainError> 
 /// Turns windows into tensors and outputs into a loss.
 struct TrainingData<'a> {
     config: &'a TrainConfig,
-    candles: &'a [Candle],
-    scaling: Scaling,
+    material: &'a Material<'a>,
+    scaling: &'a Scaling,
     /// `[P, horizon]`: sparse outputs to steps.
     interpolation: Vec<f32>,
     /// Weight of each step, summing to 1.
@@ -396,13 +418,13 @@ impl<'a> TrainingData<'a> {
     #[expect(clippy::cast_possible_truncation, reason = "weights 0..=1, seven digits are plenty")]
     fn new(
         config: &'a TrainConfig,
-        candles: &'a [Candle],
-        scaling: Scaling,
+        material: &'a Material<'a>,
+        scaling: &'a Scaling,
     ) -> Result<Self, PostprocessError> {
         let to_f32 = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
         Ok(Self {
             config,
-            candles,
+            material,
             scaling,
             interpolation: to_f32(interpolation_weights(config.horizon)?),
             step_weights: to_f32(step_weights(config.horizon)),
@@ -415,14 +437,11 @@ impl<'a> TrainingData<'a> {
         let (steps, width, batch) = (network.steps(), network.features(), windows.len());
         let mut values = vec![vec![0.0; batch * width]; steps];
         for (row, newest) in windows.iter().enumerate() {
-            let window = &self.candles[newest + 1 - network.lookback..=*newest];
-            write_window(
-                window,
-                network.patch,
-                self.config.interval,
-                &self.scaling,
-                |step, at, value| values[step][row * width + at] = value,
-            );
+            let window = self.material.window(*newest, network.lookback);
+            let interval = self.config.interval;
+            write_input(window, network, interval, self.scaling, |step, at, value| {
+                values[step][row * width + at] = value;
+            });
         }
         values
             .into_iter()
@@ -433,11 +452,11 @@ impl<'a> TrainingData<'a> {
     /// Returns the loss of `output`, `[B, P]`: the mean over the windows of the weighted root mean
     /// squared error of the log returns, as the subnet scores closes. Shape `[1]`.
     fn loss(&self, output: Tensor<2>, windows: &[usize], device: &Device) -> Tensor<1> {
-        let horizon = self.config.horizon;
+        let (horizon, candles) = (self.config.horizon, self.material.candles);
         let mut realised = Vec::with_capacity(windows.len() * horizon);
         for newest in windows {
-            let last = self.candles[*newest].close;
-            let ahead = &self.candles[newest + 1..=newest + horizon];
+            let last = candles[*newest].close;
+            let ahead = &candles[newest + 1..=newest + horizon];
             #[expect(clippy::cast_possible_truncation, reason = "a few standard deviations")]
             realised.extend(
                 ahead.iter().map(|c| ((c.close / last).ln() / self.scaling.target_std) as f32),

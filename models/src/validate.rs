@@ -1,10 +1,10 @@
 //! Scores a network on the validation span and chooses its shrink factor there.
 
 use forecastd_core::postprocess::interpolate;
-use forecastd_core::{Candle, ScoreError, weighted_rmse};
+use forecastd_core::{ScoreError, weighted_rmse};
 
 use crate::backtest::compare;
-use crate::features::{Scaling, write_window};
+use crate::features::{Material, Scaling, write_input};
 use crate::frozen::FrozenNetwork;
 use crate::network::LstmNetwork;
 use crate::train::{TrainConfig, TrainError};
@@ -29,18 +29,18 @@ pub(crate) struct Validation {
 pub(crate) fn validate(
     network: &LstmNetwork,
     config: &TrainConfig,
-    candles: &[Candle],
+    material: &Material<'_>,
     windows: &[usize],
     scaling: &Scaling,
 ) -> Result<Validation, TrainError> {
-    let architecture = &config.network;
+    let (architecture, candles) = (&config.network, material.candles);
     let mut frozen = FrozenNetwork::new(network, architecture)?;
     let width = architecture.features();
     let mut features = vec![0.0; architecture.steps() * width];
     let mut corrections = Vec::with_capacity(windows.len());
     for newest in windows {
-        let window = &candles[newest + 1 - architecture.lookback..=*newest];
-        write_window(window, architecture.patch, config.interval, scaling, |step, at, value| {
+        let window = material.window(*newest, architecture.lookback);
+        write_input(window, architecture, config.interval, scaling, |step, at, value| {
             features[step * width + at] = value;
         });
         let outputs = frozen.forward(&features).map(|value| f64::from(value) * scaling.target_std);

@@ -1,6 +1,7 @@
 //! What each command does, one file a command or family.
 
 pub mod check;
+mod columns;
 #[cfg(feature = "devnet")]
 pub mod dev;
 pub mod feed;
@@ -46,7 +47,7 @@ pub async fn execute(cli: Cli) -> Exit {
     };
     match cli.command {
         #[cfg(feature = "devnet")]
-        Command::Dev(arguments) => dev::run(global, arguments).await,
+        Command::Dev(arguments) => Box::pin(dev::run(global, arguments)).await,
         #[cfg(not(feature = "devnet"))]
         Command::Dev(_) => {
             output::error(&"this program was built without the embedded network (feature devnet)");

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use forecastd_core::{Candle, StreamId};
+use forecastd_core::{Candle, ColumnName, FeatureSet, StreamId};
 use forecastd_history::read_candles;
 use forecastd_models::checkpoint::Evaluation;
 use forecastd_models::{
     BacktestConfig, BacktestReport, CheckpointForecaster, Forecaster, ModelKind, ModelSpec,
-    TrainConfig, backtest, list_checkpoints, load, train,
+    TrainConfig, backtest_with, list_checkpoints, load, train_with,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::columns;
 use crate::cli::{ModelBacktestArgs, ModelListArgs, ModelTrainArgs};
 use crate::config::Config;
 use crate::exit::Exit;
@@ -46,6 +47,10 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
         seed: arguments.seed,
         ..TrainConfig::default()
     };
+    if !arguments.features.is_empty() {
+        let set = FeatureSet::new(arguments.features.clone(), stream.indicators)?;
+        training.network.features = Some(set);
+    }
     if let Some(epochs) = arguments.epochs {
         training.epochs = usize::try_from(epochs).unwrap_or(usize::MAX);
     }
@@ -61,12 +66,14 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
     let begin = all.partition_point(|candle| candle.open_time_ms < from_ms);
     let end = all.partition_point(|candle| candle.close_time_ms(stream.interval) <= to_ms);
     let seen = all.get(begin..end.max(begin)).unwrap_or_default();
+    let names = training.network.features.iter().flat_map(FeatureSet::columns).cloned();
+    let columns = columns::read(config, &names.collect::<Vec<_>>(), &all, stream.interval)?;
 
     let bar = if arguments.json { ProgressBar::hidden() } else { ProgressBar::new(1) };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}, {eta} left") {
         bar.set_style(style);
     }
-    let (mut checkpoint, report) = train(&training, seen, &mut |progress| {
+    let (mut checkpoint, report) = train_with(&training, seen, &columns, &mut |progress| {
         let total = progress.epochs * progress.batches;
         let done = (progress.epoch - 1) * progress.batches + progress.batch;
         bar.set_length(u64::try_from(total).unwrap_or(u64::MAX));
@@ -87,7 +94,7 @@ fn train_checkpoint(config: &Config, arguments: &ModelTrainArgs) -> anyhow::Resu
         let test = backtest_config(&stream.id, stream.interval, stream.horizon, lookback);
         let test = BacktestConfig { from_ms: Some(to_ms), ..test };
         // Too few candles after the span are no reason to throw the training away.
-        match backtest(&mut models, &all, &test) {
+        match backtest_with(&mut models, &all, &columns, &test) {
             Ok(report) => tested = evaluation(&report, "out of sample"),
             Err(error) => output::warning(&format_args!(
                 "not tested out of sample: {:#}",
@@ -181,7 +188,12 @@ fn compare(config: &Config, arguments: &ModelBacktestArgs) -> anyhow::Result<()>
         to_ms: arguments.to.map(|time| time.ms),
         ..test
     };
-    let report = backtest(&mut models, &candles, &test)?;
+    let mut names: Vec<ColumnName> =
+        models.iter().filter_map(|m| m.needs()).flat_map(FeatureSet::columns).cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    let columns = columns::read(config, &names, &candles, stream.interval)?;
+    let report = backtest_with(&mut models, &candles, &columns, &test)?;
     if let Some(directory) = &arguments.out {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("creating {}", directory.display()))?;
@@ -263,6 +275,7 @@ fn list(config: &Config, arguments: &ModelListArgs) -> anyhow::Result<()> {
                     "checkpoint": name,
                     "parameters": checkpoint.training.parameters,
                     "validation_ratio": checkpoint.training.validation_ratio,
+                    "features": checkpoint.network.features,
                 }),
                 Err(error) => serde_json::json!({ "checkpoint": name, "error": error.to_string() }),
             });

@@ -30,8 +30,9 @@ pub use error::{ConfigError, ConfigErrors};
 pub use reader::{ENV_PREFIX, Reader};
 pub use sections::{
     DevConfig, DevMiner, FeedConfig, HttpConfig, LogConfig, LogFormat, LogLevel, MinerConfig,
-    ModelConfig, Network, NetworkConfig, ReloadConfig, StoreConfig, StreamConfig,
-    SupervisionConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights, WalletConfig,
+    ModelConfig, Network, NetworkConfig, ReloadConfig, SourceConfig, SourceKind, StoreConfig,
+    StreamConfig, SupervisionConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights,
+    WalletConfig,
 };
 pub use text::{ByteSize, UtcTime};
 pub use value::Secret;
@@ -55,6 +56,8 @@ section! {
         "stream" => stream: Vec<StreamConfig>;
         /// Where its candles come from.
         "feed" => feed: Vec<FeedConfig>;
+        /// Columns of numbers beside the candles.
+        "source" => source: Vec<SourceConfig>;
         /// What computes the forecasts, best first.
         "model" => model: Vec<ModelConfig>;
         /// The miner's part.

@@ -3,18 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use forecastd_core::Role;
+use forecastd_core::{ColumnName, FeatureSet, FeatureSpec, Role};
 use forecastd_models::ModelKind;
 
 use super::Config;
 use super::reader::Reader;
-use super::sections::Network;
+use super::sections::{Network, SourceKind};
 use super::text::format_duration;
 
 /// Checks the rules that hold for every role.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
     streams(config, reader);
     feeds(config, reader);
+    features(config, reader);
+    sources(config, reader);
     models(config, reader);
     keys_and_network(config, reader);
     addresses(config, reader);
@@ -78,7 +80,9 @@ fn streams(config: &Config, reader: &mut Reader) {
                 )
             },
         );
-        let steps = i64::try_from(stream.lookback + stream.horizon).unwrap_or(i64::MAX);
+        let warm_up = stream.features.iter().map(FeatureSpec::warm_up).max().unwrap_or(0);
+        let steps = stream.lookback + stream.horizon + warm_up;
+        let steps = i64::try_from(steps).unwrap_or(i64::MAX);
         let needed = duration(interval_ms.saturating_mul(steps))
             + validator.settle_delay
             + validator.realised_wait;
@@ -88,17 +92,88 @@ fn streams(config: &Config, reader: &mut Reader) {
                 "store.retention",
                 &at("lookback"),
                 &at("horizon"),
+                &at("features"),
                 &at("interval"),
                 "validator.settle_delay",
                 "validator.realised_wait",
             ],
             || {
                 format!(
-                    "is {}, must be at least {}: lookback and horizon of {} + \
+                    "is {}, must be at least {}: lookback, horizon and warm-up of {} + \
                      validator.settle_delay + validator.realised_wait",
                     format_duration(config.store.retention),
                     format_duration(needed),
                     stream.id
+                )
+            },
+        );
+    }
+}
+
+fn features(config: &Config, reader: &mut Reader) {
+    let known: BTreeSet<&str> = config.source.iter().map(|source| source.name.as_str()).collect();
+    for (index, stream) in config.stream.iter().enumerate() {
+        let key = format!("stream[{index}].features");
+        if let Err(error) = FeatureSet::new(stream.features.clone(), stream.indicators) {
+            reader.rule(false, &[&key], || format!("cannot be used: {error}"));
+        }
+        let columns = stream.features.iter().filter_map(FeatureSpec::column);
+        let unknown = columns.map(ColumnName::as_str).find(|name| !known.contains(name));
+        reader.rule(unknown.is_none(), &[&key, "source"], || {
+            let name = unknown.unwrap_or_default();
+            format!("names column({name}), which no [[source]] has; add one or take it out")
+        });
+    }
+}
+
+fn sources(config: &Config, reader: &mut Reader) {
+    let mut seen = BTreeSet::new();
+    for (index, source) in config.source.iter().enumerate() {
+        let at = |name: &str| format!("source[{index}].{name}");
+        reader.rule(seen.insert(&source.name), &[&at("name")], || {
+            format!("is \"{}\" as that of an earlier source, must be unique", source.name)
+        });
+        match source.kind {
+            SourceKind::File => {
+                reader.rule(source.path.is_some(), &[&at("path"), &at("kind")], || {
+                    "is empty, must name a table for a source of kind file".to_owned()
+                });
+                reader.rule(!source.column.is_empty(), &[&at("column"), &at("kind")], || {
+                    "is empty, must be the header of a column for a source of kind file".to_owned()
+                });
+            }
+            SourceKind::CoinMetrics => {
+                reader.rule(source.endpoint.is_some(), &[&at("endpoint"), &at("kind")], || {
+                    "is empty, must name a kind of series for a source of kind coinmetrics"
+                        .to_owned()
+                });
+                if let Some(Err(error)) = source.series().map(|series| series.validate()) {
+                    let keys = [at("of"), at("metric"), at("every"), at("endpoint")];
+                    reader.rule(false, &keys.each_ref().map(String::as_str), || {
+                        format!("does not make a series: {error}")
+                    });
+                }
+            }
+        }
+        let variable = &source.api_key_env;
+        let is_variable = variable.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        // The value is never repeated: somebody may have put the key itself here.
+        reader.rule(is_variable && variable.len() <= 64, &[&at("api_key_env")], || {
+            "has a value that is not allowed, must be the name of an environment variable: letters, \
+             digits and `_`"
+                .to_owned()
+        });
+        let horizon = source.every.map_or(Duration::ZERO, |every| duration(every.as_ms()))
+            + source.publication_delay;
+        reader.rule(
+            horizon < source.max_age,
+            &[&at("max_age"), &at("every"), &at("publication_delay")],
+            || {
+                format!(
+                    "is {}, must be longer than every + publication_delay = {}, or no value would be \
+                     young enough when it is known",
+                    format_duration(source.max_age),
+                    format_duration(horizon)
                 )
             },
         );

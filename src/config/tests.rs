@@ -411,7 +411,7 @@ fn the_difference_names_each_changed_key_once_with_its_class() {
     insta::assert_snapshot!(lines.join("\n"), @r#"
     network.netuid: 8 -> 3 (start)
     stream.BTCUSD-5m.quorum: 2 -> 1 (start)
-    feed: binance, bybit, kraken -> binance (start)
+    feed: binance, bybit, coinbase, kraken -> binance (start)
     feed.binance.symbol: "" -> "BTCUSDC" (start)
     feed.binance.ws_url: "" -> "ws://127.0.0.1:1" (part (feed))
     model: lstm-small, last, drift -> last (part (model_pool))
@@ -528,9 +528,13 @@ fn every_key_is_seen_by_the_difference() {
             "\"seed\"",
             "\"last\"",
             "[\"last\"]",
+            "[\"rsi(14)\"]",
+            "\"file\"",
+            "\"market-quotes\"",
             "\"average\"",
             "\"median\"",
             "\"kraken\"",
+            "\"socks5://a:1\"",
             "\"127.0.0.1:77\"",
             "[\"ws://a\"]",
             "\"ws://a\"",
@@ -575,6 +579,20 @@ fn every_key_is_seen_by_the_difference() {
                     );
                     format!("[[model]]\n{entry}{name} = {value}\n")
                 }
+                "source" => {
+                    let entry = format!(
+                        "{}{}{}{}{}{}{}{}",
+                        required("name", "\"reference-rate\""),
+                        required("kind", "\"coinmetrics\""),
+                        required("endpoint", "\"asset-metrics\""),
+                        required("of", "\"btc\""),
+                        required("metric", "\"ReferenceRateUSD\""),
+                        required("every", "\"1d\""),
+                        required("publication_delay", "\"2h\""),
+                        required("max_age", "\"4d\"")
+                    );
+                    format!("[[source]]\n{entry}{name} = {value}\n")
+                }
                 _ => format!("[{section}]\n{name} = {value}\n"),
             };
             // Rules between keys may object: only the reading of the one key matters here.
@@ -590,7 +608,10 @@ fn every_key_is_seen_by_the_difference() {
                 change.key == path
                     || (change.key.starts_with(&format!("{section}."))
                         && change.key.ends_with(&format!(".{name}")))
-                    || matches!(path.as_str(), "stream.id" | "model.name" | "feed.name")
+                    || matches!(
+                        path.as_str(),
+                        "stream.id" | "model.name" | "feed.name" | "source.name"
+                    )
             };
             if changes.iter().any(own) {
                 seen.insert(path.clone());

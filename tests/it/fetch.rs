@@ -68,6 +68,7 @@ fn wanted(candles: &[Candle], failures: Vec<ExchangeError>) -> (Arc<Recorded>, W
     let failures = std::sync::Mutex::new(failures);
     let source = Arc::new(Recorded { candles: candles.to_vec(), calls, failures });
     let wanted = Wanted {
+        tells_progress: false,
         exchange: Exchange::Binance,
         source: source.clone(),
         symbol: "BTCUSDT".to_owned(),
@@ -124,7 +125,7 @@ async fn a_draft_torn_at_any_byte_is_mended_without_a_hole_or_a_double() {
     let (_, wanted) = wanted(candles, Vec::new());
     assert!(!poll_some(&wanted, &out, 2).await);
     let draft = std::fs::read(draft_path(&out)).unwrap();
-    assert!(draft.len() > 60_000, "one page is in it");
+    assert!(draft.len() > 40_000, "one page is in it");
     let mut random = StdRng::seed_from_u64(8);
     for case in 0..120 {
         // The first lines byte by byte, then anywhere; behind the cut nothing, zeros or a piece.
@@ -184,7 +185,14 @@ async fn the_asked_wait_is_kept_and_what_cannot_be_had_is_explained() {
             ExchangeError::TooOld { from_ms: 0, oldest_ms: 1_719_792_000_000 },
             "--from 2024-07-01T00:00:00Z",
         ),
-        (ExchangeError::Blocked { status: 451, message: String::new() }, "another host"),
+        (
+            ExchangeError::Blocked {
+                status: 451,
+                message: String::new(),
+                advice: "use another host".to_owned(),
+            },
+            "another host",
+        ),
     ] {
         let (source, fetch) = wanted(&candles, vec![failure]);
         let error = into_file(&fetch, &folder.path().join("b.csv")).await.unwrap_err();
@@ -200,9 +208,14 @@ async fn the_asked_wait_is_kept_and_what_cannot_be_had_is_explained() {
 /// An exchange whose recording has ended.
 async fn exchange(candles: &[Candle]) -> SimExchange {
     let clock = Arc::new(ManualClock::new(candles.last().unwrap().close_time_ms(FIVE) + 60_000));
-    forecastd_devnet::exchange::spawn(SimExchangeConfig::new(candles.into(), FIVE, clock))
-        .await
-        .unwrap()
+    forecastd_devnet::exchange::spawn(SimExchangeConfig::new(
+        Exchange::Binance,
+        candles.into(),
+        FIVE,
+        clock,
+    ))
+    .await
+    .unwrap()
 }
 
 fn fetch(exchange: &SimExchange, candles: &[Candle], more: &[&str]) -> Command {
@@ -302,34 +315,35 @@ async fn wrong_wishes_are_refused_before_anything_is_asked() {
 async fn a_feed_is_told_in_lines_of_json() {
     // Half of the recording lies before now.
     let mut candles = recording::embedded().unwrap();
-    candles.truncate(2_000);
-    let mut open_time_ms = Interval::MINUTE.floor(SystemClock.now_ms()) - 1_000 * 60_000;
+    let second: Interval = "1s".parse().unwrap();
+    candles.truncate(3_000);
+    let mut open_time_ms = second.floor(SystemClock.now_ms()) - 1_000 * second.as_ms();
     for candle in &mut candles {
         candle.open_time_ms = open_time_ms;
-        open_time_ms += 60_000;
+        open_time_ms += second.as_ms();
     }
     let clock = Arc::new(SystemClock);
     let config = SimExchangeConfig {
         forming_every: Duration::from_millis(50),
         forming_every_real: Duration::from_millis(50),
-        ..SimExchangeConfig::new(candles.into(), Interval::MINUTE, clock)
+        ..SimExchangeConfig::new(Exchange::Binance, candles.into(), second, clock)
     };
     let exchange = forecastd_devnet::exchange::spawn(config).await.unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_forecastd"));
     command
-        .args(["feed", "tail", "--exchange", "binance", "--interval", "1m", "--count", "40"])
+        .args(["feed", "tail", "--exchange", "binance", "--interval", "1s", "--count", "20"])
         .args(["--trades", "--url", &exchange.ws_url, "--rest-url", &exchange.rest_url]);
     let mut tail = Talker::start(command);
     let candle = tail.wait_for(|line| line["event"] == "candle").await;
     assert_eq!((&candle["exchange"], &candle["symbol"]), (&"binance".into(), &"BTCUSDT".into()));
-    assert_eq!((&candle["interval_ms"], &candle["is_final"]), (&60_000.into(), &false.into()));
+    assert_eq!((&candle["interval_ms"], &candle["is_final"]), (&1_000.into(), &false.into()));
     assert!(candle["close"].as_f64().unwrap() > 1_000.0, "{candle}");
     let mut count = 1;
     while let Some(line) = tail.next().await {
         assert!(line["at_ms"].as_i64().is_some() && line["event"].is_string(), "{line}");
         count += 1;
     }
-    assert!((20..40).contains(&count), "{count} lines");
+    assert!((10..20).contains(&count), "{count} lines");
     let ended = tokio::time::timeout(DEADLINE, tail.process.wait()).await.unwrap().unwrap();
     assert_eq!(ended.code(), Some(0));
     exchange.stop().await;

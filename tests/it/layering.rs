@@ -27,6 +27,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         &[
             "forecastd-core",
             "forecastd-exchange",
+            "forecastd-history",
             "forecastd-wire",
             "forecastd-chain",
             "forecastd-store",

@@ -183,6 +183,29 @@ impl Shelf {
         Ok(fetched)
     }
 
+    /// Makes a feed's bar partial and asks the exchange once more for it. Without an answer it stays
+    /// partial: it is asked for again before a score is computed from it.
+    pub(super) async fn doubt(&self, feed: &str, at_ms: i64) -> Result<(), ActorError> {
+        let Some(settings) = self.settings.feed(feed) else { return Ok(()) };
+        let key = (self.stream().clone(), at_ms, feed.to_owned());
+        let there = self.node.store.get::<BarRecord>(&key).step("looking a bar up")?;
+        let settled_to = self.settled_to()?;
+        let Some(BarRecord { bar }) = there.filter(|_| at_ms >= settled_to) else {
+            return Ok(());
+        };
+        let record = BarRecord { bar: Bar { state: BarState::Partial, ..bar } };
+        let batch = Batch::new().put(&key, &record).step("encoding a bar")?;
+        self.node.store.write(batch).await.step("storing a doubt")?;
+        match self.ask(settings, (at_ms, at_ms + self.step_ms())).await.2 {
+            Ok(candles) => {
+                let bars: Vec<Bar> = candles.into_iter().map(Bar::backfilled).collect();
+                self.put(feed, &bars).await?;
+            }
+            Err(error) => warn!(actor = "candles", feed, %error, at_ms, "candle not confirmed"),
+        }
+        Ok(())
+    }
+
     /// Returns the least range that holds all bars which the feed at `place` lacks.
     fn wanted(
         &self,

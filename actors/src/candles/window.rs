@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use forecastd_core::bars::BarState;
-use forecastd_core::{Candle, StreamSpec};
+use forecastd_core::{Candle, Columns, StreamSpec};
 use forecastd_models::ModelInput;
+use tracing::debug;
 
+use crate::model_input::{model_input, needed_candles};
 use crate::node::NewestCandle;
+use crate::settings::StreamSettings;
 
-/// At most the lookback of consecutive candles, oldest first.
+/// At most the lookback of consecutive candles and the warm-up of the features, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     candles: BTreeMap<i64, (Candle, BarState)>,
@@ -18,10 +21,10 @@ pub(super) struct Window {
 
 impl Window {
     /// Takes candles in; one that is there already is replaced.
-    pub(super) fn take(&mut self, spec: &StreamSpec, candles: &[(Candle, BarState)]) {
+    pub(super) fn take(&mut self, settings: &StreamSettings, candles: &[(Candle, BarState)]) {
         let rows = candles.iter().map(|(candle, state)| (candle.open_time_ms, (*candle, *state)));
         self.candles.extend(rows);
-        while self.candles.len() > spec.lookback {
+        while self.candles.len() > needed_candles(settings) {
             self.candles.pop_first();
         }
     }
@@ -50,11 +53,17 @@ impl Window {
 
     /// Returns the window when it is whole and was not handed over yet, or was with a newest candle
     /// that lacked exchanges.
-    pub(super) fn hand_over(&mut self, spec: &StreamSpec) -> Option<ModelInput> {
+    pub(super) fn hand_over(
+        &mut self,
+        settings: &StreamSettings,
+        columns: &Columns,
+    ) -> Option<ModelInput> {
+        let spec = &settings.spec;
+        let needed = needed_candles(settings);
         let (newest_open_ms, (_, state)) = self.candles.last_key_value()?;
         let (oldest_open_ms, _) = self.candles.first_key_value()?;
         let steps = (newest_open_ms - oldest_open_ms) / spec.interval.as_ms() + 1;
-        if self.candles.len() < spec.lookback || usize::try_from(steps).ok()? != spec.lookback {
+        if self.candles.len() < needed || usize::try_from(steps).ok()? != needed {
             return None;
         }
         let start_ms = newest_open_ms + spec.interval.as_ms();
@@ -63,35 +72,57 @@ impl Window {
         if self.handed_over.is_some_and(|(at, whole)| at == start_ms && (whole || !is_whole)) {
             return None;
         }
-        self.handed_over = Some((start_ms, is_whole));
-        Some(ModelInput {
-            stream: spec.id.clone(),
-            start_ms,
-            interval: spec.interval,
-            horizon: spec.horizon,
-            candles: self.candles.values().map(|(candle, _)| *candle).collect(),
-        })
+        let candles: Vec<Candle> = self.candles.values().map(|(candle, _)| *candle).collect();
+        match model_input(settings, &candles, columns) {
+            Ok(input) => {
+                self.handed_over = Some((start_ms, is_whole));
+                Some(input)
+            }
+            Err(error) => {
+                debug!(actor = "candles", stream = %spec.id, %error, "no window");
+                None
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use forecastd_core::{Interval, StreamId};
+    use std::time::Duration;
+
+    use forecastd_core::bars::MergeRules;
+    use forecastd_core::{Column, Compatibility, FeatureSet, Interval, Observation, StreamId};
 
     use super::*;
 
     const STEP_MS: i64 = 300_000;
 
-    fn spec() -> StreamSpec {
-        StreamSpec {
-            id: StreamId("BTCUSD-5m".to_owned()),
-            interval: Interval::FIVE_MINUTES,
-            horizon: 4,
-            lookback: 3,
-            round_every: Interval::from_ms(1_800_000).unwrap(),
-            topic_id: 1,
-            schema_id: 1,
+    fn settings_with(features: &[&str]) -> StreamSettings {
+        let names = features.iter().map(|name| name.parse().unwrap()).collect();
+        StreamSettings {
+            spec: StreamSpec {
+                id: StreamId("BTCUSD-5m".to_owned()),
+                interval: Interval::FIVE_MINUTES,
+                horizon: 4,
+                lookback: 3,
+                round_every: Interval::from_ms(1_800_000).unwrap(),
+                topic_id: 1,
+                schema_id: 1,
+            },
+            feeds: Vec::new(),
+            merge: MergeRules::default(),
+            merge_wait: Duration::ZERO,
+            features: FeatureSet::new(names, Compatibility::Standard).unwrap(),
+            models: Vec::new(),
         }
+    }
+
+    fn settings() -> StreamSettings {
+        settings_with(&["close"])
+    }
+
+    fn hand_over(window: &mut Window) -> Option<ModelInput> {
+        window.hand_over(&settings(), &Columns::default())
     }
 
     fn row(step: i64, close: f64, state: BarState) -> (Candle, BarState) {
@@ -115,30 +146,52 @@ mod tests {
     fn a_whole_window_is_handed_over_once() {
         let mut window = Window::default();
         let whole = BarState::Complete;
-        window.take(&spec(), &[row(1, 1.0, whole), row(2, 2.0, whole)]);
-        assert!(window.hand_over(&spec()).is_none());
-        window.take(&spec(), &[row(3, 3.0, whole)]);
-        let input = window.hand_over(&spec()).unwrap();
+        window.take(&settings(), &[row(1, 1.0, whole), row(2, 2.0, whole)]);
+        assert!(hand_over(&mut window).is_none());
+        window.take(&settings(), &[row(3, 3.0, whole)]);
+        let input = hand_over(&mut window).unwrap();
         assert_eq!((input.start_ms, closes(&input)), (4 * STEP_MS, vec![1.0, 2.0, 3.0]));
-        assert!(window.hand_over(&spec()).is_none());
-        window.take(&spec(), &[row(5, 5.0, whole)]);
-        assert!(window.hand_over(&spec()).is_none(), "4 is missing");
-        window.take(&spec(), &[row(4, 4.0, BarState::Void)]);
-        assert_eq!(closes(&window.hand_over(&spec()).unwrap()), [3.0, 4.0, 5.0]);
-        assert_eq!(window.board(&spec()).unwrap().close_time_ms, 6 * STEP_MS);
+        assert!(hand_over(&mut window).is_none());
+        window.take(&settings(), &[row(5, 5.0, whole)]);
+        assert!(hand_over(&mut window).is_none(), "4 is missing");
+        window.take(&settings(), &[row(4, 4.0, BarState::Void)]);
+        assert_eq!(closes(&hand_over(&mut window).unwrap()), [3.0, 4.0, 5.0]);
+        assert_eq!(window.board(&settings().spec).unwrap().close_time_ms, 6 * STEP_MS);
     }
 
     #[test]
     fn a_newest_candle_that_became_whole_is_handed_over_again() {
         let mut window = Window::default();
         let older = [row(1, 1.0, BarState::Complete), row(2, 2.0, BarState::Complete)];
-        window.take(&spec(), &older);
-        window.take(&spec(), &[row(3, 3.0, BarState::Partial)]);
-        assert_eq!(closes(&window.hand_over(&spec()).unwrap()), [1.0, 2.0, 3.0]);
-        window.take(&spec(), &[row(3, 3.1, BarState::Partial)]);
-        assert!(window.hand_over(&spec()).is_none());
-        window.take(&spec(), &[row(3, 3.2, BarState::Complete)]);
-        assert_eq!(closes(&window.hand_over(&spec()).unwrap()), [1.0, 2.0, 3.2]);
-        assert!(window.hand_over(&spec()).is_none());
+        window.take(&settings(), &older);
+        window.take(&settings(), &[row(3, 3.0, BarState::Partial)]);
+        assert_eq!(closes(&hand_over(&mut window).unwrap()), [1.0, 2.0, 3.0]);
+        window.take(&settings(), &[row(3, 3.1, BarState::Partial)]);
+        assert!(hand_over(&mut window).is_none());
+        window.take(&settings(), &[row(3, 3.2, BarState::Complete)]);
+        assert_eq!(closes(&hand_over(&mut window).unwrap()), [1.0, 2.0, 3.2]);
+        assert!(hand_over(&mut window).is_none());
+    }
+
+    #[test]
+    fn the_features_come_with_the_candles_once_their_warm_up_is_there() {
+        let settings = settings_with(&["close", "ema(2)", "column(news)", "column(none)"]);
+        let told = Observation { at_ms: 0, known_ms: 12 * STEP_MS, value: 7.0 };
+        let column = Column::new(vec![told], i64::MAX).unwrap();
+        let columns: Columns = [("news".parse().unwrap(), column)].into_iter().collect();
+        let mut window = Window::default();
+        let candles: Vec<(Candle, BarState)> =
+            (1..12).map(|step| row(step, step as f64, BarState::Complete)).collect();
+        window.take(&settings, &candles);
+        assert!(window.hand_over(&settings, &columns).is_none(), "nine of warm-up, three rows");
+        window.take(&settings, &[row(12, 12.0, BarState::Complete)]);
+        let input = window.hand_over(&settings, &columns).unwrap();
+        assert_eq!(closes(&input), [10.0, 11.0, 12.0]);
+        let features = input.features.unwrap();
+        // Two rows close before the value of the column was known.
+        assert_eq!(features.missing, ["column(news)", "column(none)"].map(|n| n.parse().unwrap()));
+        assert_eq!((features.len(), features.features.len()), (3, 2));
+        assert_eq!(features.column(&"close".parse().unwrap()).unwrap(), [10.0, 11.0, 12.0]);
+        assert_eq!(window.len(), 12);
     }
 }

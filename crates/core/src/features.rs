@@ -1,11 +1,17 @@
 //! Features: the input series of models, their windows and their scaling.
 //!
 //! A window ends at or before the start of the forecast and is filled from the past only, so a model
-//! cannot see what it is asked to foresee.
+//! cannot see what it is asked to foresee. Extra columns carry, beside the time that a value is about,
+//! the time at which it became known.
 
 pub mod aggregate;
 pub mod binary_file;
+pub mod column;
+mod rows;
 pub mod scaler;
+pub mod set;
+pub mod spec;
+pub mod table;
 pub mod temporal;
 pub mod window;
 
@@ -13,8 +19,12 @@ pub use aggregate::{
     Aggregation, CandleAggregation, aggregate, aggregate_candles, aggregate_step,
     aggregate_weighted, compact,
 };
+pub use column::{Column, ColumnError, Columns, Observation};
 pub use scaler::{Scaler, ScalerError, ScalerPlan};
-pub use window::{FeatureError, Window, build_window};
+pub use set::{FeatureSet, FeatureSetError};
+pub use spec::{ColumnName, FEATURE_FORMS, FeatureSpec, FeatureSpecError};
+pub use table::FeatureTable;
+pub use window::{FeatureError, Lookback, Window, build_window};
 
 use std::fmt;
 

@@ -35,7 +35,10 @@ pub use clock::{Clock, ManualClock, ScaledClock};
 pub use commitment::commitment;
 pub use ema::{EmaEntry, EmaState};
 pub use evaluate::{MinerScore, RoundInput, RoundOutcome, score_round};
-pub use features::{FeatureError, FeatureId, Scaler, ScalerPlan, Window, build_window};
+pub use features::{
+    Column, ColumnName, Columns, FeatureError, FeatureId, FeatureSet, FeatureSpec, FeatureTable,
+    Lookback, Observation, Scaler, ScalerPlan, Window, build_window,
+};
 pub use forecast::{Forecast, ForecastError};
 pub use grid::{GridError, Interval};
 pub use hotkey::{Hotkey, HotkeyError};

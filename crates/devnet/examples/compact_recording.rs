@@ -11,22 +11,18 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
-use flate2::{Compression, GzBuilder};
 use forecastd_core::features::compact;
 use forecastd_core::{Candle, Interval};
 use forecastd_exchange::Exchange;
+use forecastd_history::{CandleWriter, read_candles};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 const FIVE: Interval = Interval::FIVE_MINUTES;
 /// 2023-03-01 00:00 and 2023-03-18 00:00.
 const SPAN: std::ops::Range<i64> = 1_677_628_800_000..1_679_097_600_000;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 #[expect(clippy::print_stdout, reason = "a summary is its output")]
 fn main() -> Result<(), Failure> {
@@ -62,43 +58,16 @@ fn sources(folder: &Path) -> Result<BTreeMap<Exchange, PathBuf>, Failure> {
 }
 
 fn read(path: &Path) -> Result<Vec<Candle>, Failure> {
-    let mut file = BufReader::new(File::open(path)?);
-    let is_gzip = file.fill_buf()?.starts_with(&GZIP_MAGIC);
-    let text: Box<dyn Read> =
-        if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut candles = Vec::new();
-    for record in csv::Reader::from_reader(text).into_records() {
-        let record = record?;
-        let number = |index: usize| -> Result<f64, Failure> {
-            Ok(record.get(index).ok_or("row is too short")?.parse()?)
-        };
-        let candle = Candle {
-            open_time_ms: record.get(0).ok_or("row is empty")?.parse()?,
-            open: number(1)?,
-            high: number(2)?,
-            low: number(3)?,
-            close: number(4)?,
-            volume: number(5)?,
-            trade_count: None,
-        };
-        candle.validate(Interval::MINUTE)?;
-        if SPAN.contains(&candle.open_time_ms) {
-            candles.push(candle);
-        }
-    }
-    if !candles.is_sorted_by_key(|candle| candle.open_time_ms) {
-        return Err(format!("{} is not in rising order", path.display()).into());
-    }
+    let mut candles = read_candles(path, Interval::MINUTE)?;
+    candles.retain(|candle| SPAN.contains(&candle.open_time_ms));
     Ok(candles)
 }
 
 fn write(path: &Path, candles: &[(Candle, usize)]) -> Result<(), Failure> {
-    let mut out = GzBuilder::new().mtime(0).write(File::create(path)?, Compression::best());
-    writeln!(out, "open_time_ms,open,high,low,close,volume")?;
+    let mut out = CandleWriter::create(path)?;
     for (candle, _) in candles {
-        let Candle { open_time_ms, open, high, low, close, volume, .. } = candle;
-        let volume: f64 = format!("{volume:.8}").parse()?;
-        writeln!(out, "{open_time_ms},{open},{high},{low},{close},{volume}")?;
+        let volume = format!("{:.8}", candle.volume).parse()?;
+        out.push(&Candle { volume, ..*candle })?;
     }
     out.finish()?;
     Ok(())

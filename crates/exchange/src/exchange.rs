@@ -105,6 +105,12 @@ impl Exchange {
         self.adapter().manners.symbols
     }
 
+    /// Tells whether its WebSocket brings final candles of its own, which its trades can be held
+    /// against.
+    pub const fn tells_finals(self) -> bool {
+        !matches!(self, Self::Coinbase | Self::CoinbaseAdvanced)
+    }
+
     /// Returns the candle lengths that a feed of it can have, shortest first.
     pub fn intervals(self) -> Vec<Interval> {
         let table = self.adapter().intervals.iter();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
 use tokio::time::sleep_until;
@@ -24,6 +24,7 @@ const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Wait after 429 and 418 when the exchange does not say how long.
 pub(crate) const DEFAULT_RATE_WAIT: Duration = Duration::from_mins(1);
+const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const DEFAULT_BAN_WAIT: Duration = Duration::from_mins(2);
 /// The longest ban that an exchange documents.
 const MAX_WAIT: Duration = Duration::from_hours(72);
@@ -37,6 +38,8 @@ pub(crate) enum Meaning {
     TooFast(Duration),
     /// Not from this address.
     Blocked,
+    /// Not for this account, whatever the address.
+    Denied,
     /// The request is wrong, or the status says more.
     Wrong,
 }
@@ -74,16 +77,16 @@ pub(crate) struct WeightLimit {
     pub(crate) most: u32,
 }
 
-/// How a client reaches its host.
+/// The way of a client to its host.
 #[derive(Debug, Clone)]
-pub(crate) struct Reach<'a> {
+pub(crate) struct Way<'a> {
     pub(crate) rest_url: &'a str,
     /// Real time for one request.
     pub(crate) timeout: Duration,
     pub(crate) proxy: Option<&'a ProxyUrl>,
 }
 
-impl<'a> From<&'a FeedConfig> for Reach<'a> {
+impl<'a> From<&'a FeedConfig> for Way<'a> {
     fn from(config: &'a FeedConfig) -> Self {
         Self {
             rest_url: &config.rest_url,
@@ -120,9 +123,9 @@ impl fmt::Debug for HttpClient {
 }
 
 impl HttpClient {
-    pub(crate) fn new(reach: &Reach<'_>, manners: &'static Manners) -> Result<Self, ExchangeError> {
+    pub(crate) fn new(way: &Way<'_>, manners: &'static Manners) -> Result<Self, ExchangeError> {
         install_tls();
-        let Reach { rest_url, timeout, proxy } = *reach;
+        let Way { rest_url, timeout, proxy } = *way;
         let rule = "https://host or http://host";
         let base = Url::parse(rest_url).map_err(|_| refuse("rest_url", rest_url, rule))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -141,9 +144,22 @@ impl HttpClient {
         let client = builder
             .build()
             .map_err(|source| ExchangeError::Transport { path: "/".to_owned(), source })?;
-        let way = proxy.map(ProxyUrl::to_string).unwrap_or_default();
-        let pace = Pace::of(&format!("{base} {way}"));
+        let through = proxy.map(ProxyUrl::to_string).unwrap_or_default();
+        let pace = Pace::of(&format!("{base} {through}"));
         Ok(Self { client, base, manners, pace })
+    }
+
+    /// Tells whether nobody on the way can read a request: it is encrypted or stays on this machine.
+    pub(crate) fn is_private(&self) -> bool {
+        let is_loopback = match self.base.host_str() {
+            Some("localhost") => true,
+            Some(host) => {
+                let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+                ip.is_ok_and(|ip| ip.is_loopback())
+            }
+            None => false,
+        };
+        self.base.scheme() == "https" || is_loopback
     }
 
     /// Returns the weight of the host's running minute as the last answer told it.
@@ -272,6 +288,7 @@ pub(crate) fn classify(
     };
     match (status, meaning) {
         (_, Meaning::TooFast(default)) => rate_limited(default),
+        (_, Meaning::Denied) => ExchangeError::Refused { status, code, message },
         (429, _) => rate_limited(DEFAULT_RATE_WAIT),
         (418, _) => rate_limited(DEFAULT_BAN_WAIT),
         (403 | 451, _) | (_, Meaning::Blocked) => {
@@ -282,10 +299,15 @@ pub(crate) fn classify(
     }
 }
 
-/// `Retry-After` in its form of whole seconds, the one that exchanges use.
+/// `Retry-After` in its form of whole seconds, the one that exchanges use; else the seconds until the
+/// limit is lifted (`X-RateLimit-Reset`), at least one.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse::<u64>().ok().map(Duration::from_secs)
+    let seconds = |name: HeaderName| {
+        let text = headers.get(name)?.to_str().ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let wait = seconds(RETRY_AFTER).or_else(|| seconds(RATE_RESET).map(|wait| wait.max(1)));
+    wait.map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -374,8 +396,8 @@ mod tests {
             ..MANNERS
         };
         let timeout = Duration::from_secs(1);
-        let reach = Reach { rest_url: "http://weighed.made.up", timeout, proxy: None };
-        let client = HttpClient::new(&reach, &WEIGHED).unwrap();
+        let way = Way { rest_url: "http://weighed.made.up", timeout, proxy: None };
+        let client = HttpClient::new(&way, &WEIGHED).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(DATE, HeaderValue::from_static("Thu, 26 Nov 2026 03:18:20 GMT"));
         headers.insert("x-mbx-used-weight-1m", HeaderValue::from_static("4799"));
@@ -394,5 +416,27 @@ mod tests {
         assert_eq!(wait(429, None), DEFAULT_RATE_WAIT);
         assert_eq!(wait(418, Some("soon")), DEFAULT_BAN_WAIT);
         assert_eq!(wait(418, Some("99999999999")), MAX_WAIT);
+        let mut headers = HeaderMap::new();
+        headers.insert(RATE_RESET, HeaderValue::from_static("0"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(1)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("9"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn only_encrypted_or_local_requests_are_private() {
+        for (url, is_private) in [
+            ("https://host.example", true),
+            ("http://host.example", false),
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost:1", true),
+            ("http://127.0.0.1.example", false),
+        ] {
+            let timeout = Duration::from_secs(1);
+            let reach = Reach { rest_url: url, timeout, proxy: None };
+            let client = HttpClient::new(&reach, &MANNERS).unwrap();
+            assert_eq!(client.is_private(), is_private, "{url}");
+        }
     }
 }

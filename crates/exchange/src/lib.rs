@@ -1,9 +1,10 @@
-//! Market data from exchanges: live candles and trades by WebSocket, closed candles by REST.
+//! Market data from exchanges: live candles and trades by WebSocket, closed candles by REST; and numeric
+//! series of Coin Metrics, which is no exchange but is asked in the same way.
 //!
 //! One adapter an exchange (a folder such as [`binance`]) translates its protocol into the
 //! normalised [`Message`]; everything else is shared: the socket loop, the continuity of final
-//! candles across outages, the bounded HTTP client, back-off. Adapters know no actors and keep no
-//! state on disk.
+//! candles across outages, candles from trades, the bounded HTTP client with its pace, proxies,
+//! back-off. Adapters know no actors and keep no state on disk.
 //!
 //! Limits: every foreign message, body, queue and number is bounded; a message that cannot be read
 //! is counted ([`FeedEvent::Dropped`]) and costs nothing else.
@@ -15,6 +16,7 @@ pub mod binance;
 pub mod bybit;
 pub mod coinbase;
 pub mod coinbase_advanced;
+pub mod coinmetrics;
 mod complaints;
 mod config;
 mod connect;
@@ -45,6 +47,7 @@ pub use binance::{BinanceFeed, BinanceRest};
 pub use bybit::BybitRest;
 pub use coinbase::CoinbaseRest;
 pub use coinbase_advanced::CoinbaseAdvancedRest;
+pub use coinmetrics::{ApiKey, CoinMetrics, SeriesConfig};
 pub use config::FeedConfig;
 pub use error::ExchangeError;
 pub use event::{DropClass, FeedEvent};

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use chrono::DateTime;
+use forecastd_core::features::column::MAX_MAGNITUDE;
 use forecastd_core::{Candle, CandleError, Interval, Trade};
 
 use crate::flat;
@@ -135,7 +136,7 @@ pub enum DecodeError {
 
 /// Reads a decimal that must not be negative.
 pub(crate) fn amount(field: &'static str, text: &str) -> Result<f64, DecodeError> {
-    decimal(text).filter(|value| *value >= 0.0).ok_or_else(|| DecodeError::Value {
+    decimal(text, MAX_VALUE).filter(|value| *value >= 0.0).ok_or_else(|| DecodeError::Value {
         field,
         value: shorten(text),
         rule: "a decimal in 0..=1e15",
@@ -144,10 +145,19 @@ pub(crate) fn amount(field: &'static str, text: &str) -> Result<f64, DecodeError
 
 /// Reads a decimal that must be above zero.
 pub(crate) fn positive(field: &'static str, text: &str) -> Result<f64, DecodeError> {
-    decimal(text).filter(|value| *value > 0.0).ok_or_else(|| DecodeError::Value {
+    decimal(text, MAX_VALUE).filter(|value| *value > 0.0).ok_or_else(|| DecodeError::Value {
         field,
         value: shorten(text),
         rule: "a decimal above 0 and up to 1e15",
+    })
+}
+
+/// Reads a decimal of any sign and unit: a metric may be larger than any price.
+pub(crate) fn signed(field: &'static str, text: &str) -> Result<f64, DecodeError> {
+    decimal(text, MAX_MAGNITUDE).ok_or_else(|| DecodeError::Value {
+        field,
+        value: shorten(text),
+        rule: "a decimal in -1e30..=1e30",
     })
 }
 
@@ -240,16 +250,16 @@ pub(crate) fn plain_positive(text: &[u8]) -> Option<f64> {
 }
 
 /// `f64::from_str` would also read `inf`, `nan` and texts of any length.
-fn decimal(text: &str) -> Option<f64> {
+fn decimal(text: &str, most: f64) -> Option<f64> {
     if let Some(value) = flat::decimal(text.as_bytes()) {
-        return Some(value).filter(|value| *value <= MAX_VALUE);
+        return Some(value).filter(|value| *value <= most);
     }
     let is_part =
         |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+');
     if text.len() > MAX_DECIMAL_LEN || !text.bytes().all(is_part) {
         return None;
     }
-    text.parse::<f64>().ok().filter(|value| value.is_finite() && value.abs() <= MAX_VALUE)
+    text.parse::<f64>().ok().filter(|value| value.is_finite() && value.abs() <= most)
 }
 
 #[cfg(test)]
@@ -273,6 +283,11 @@ mod tests {
             assert!(positive("p", text).is_err(), "{text}");
         }
         assert!(positive("p", "0").is_err());
+        for text in ["", "nan", "inf", "1e31", "-1e31", "1e999", "0x1", &long] {
+            assert!(signed("m", text).is_err(), "{text}");
+        }
+        assert_eq!(signed("m", "-0.00012"), Ok(-0.000_12));
+        assert_eq!(signed("m", "-1e30"), Ok(-1e30));
     }
 
     #[test]

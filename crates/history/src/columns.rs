@@ -51,6 +51,15 @@ pub(crate) struct Column {
     pub(crate) name: String,
 }
 
+/// What is read from a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// Candles.
+    Candles,
+    /// One column of numbers, by its name.
+    Number(&'a str),
+}
+
 /// Where the parts of a candle are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Columns {
@@ -63,11 +72,48 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Finds the columns by their names; capitals, blanks and signs do not matter.
+    /// Finds the columns that are wanted.
     ///
     /// # Errors
     /// A text that says which column is missing or there twice, and what is there.
-    pub(crate) fn find(names: &[String]) -> Result<Self, String> {
+    pub(crate) fn find(names: &[String], wanted: Wanted<'_>) -> Result<Self, String> {
+        match wanted {
+            Wanted::Candles => Self::of_candles(names),
+            Wanted::Number(name) => Self::of_number(names, name),
+        }
+    }
+
+    /// Finds the time and one column of numbers, which stands for all five of a candle: so both kinds
+    /// of tables are read by the same code.
+    fn of_number(names: &[String], wanted: &str) -> Result<Self, String> {
+        let time = names.iter().enumerate().filter(|(_, name)| TIMES.contains(&&*plain(name)));
+        let rank = |name: &str| TIMES.iter().position(|known| *known == plain(name));
+        let time = time.min_by_key(|(_, name)| rank(name));
+        let listed = || short(&names.join(","));
+        let Some((index, time)) = time else {
+            return Err(format!(
+                "no column for the time (for example time, timestamp, date); found `{}`",
+                listed()
+            ));
+        };
+        let mut found = names.iter().enumerate().filter(|(_, name)| name.trim() == wanted.trim());
+        let number = match (found.next(), found.next()) {
+            (Some((index, name)), None) => Column { index, name: short(name) },
+            (Some(_), Some(_)) => return Err(format!("column `{}` is there twice", short(wanted))),
+            (None, _) => {
+                return Err(format!("no column `{}`; found `{}`", short(wanted), listed()));
+            }
+        };
+        Ok(Self {
+            unit: Unit::of_name(time.trim()),
+            time: Column { index, name: short(time) },
+            numbers: std::array::from_fn(|_| number.clone()),
+            trade_count: None,
+        })
+    }
+
+    /// Finds the columns of candles by their names; capitals, blanks and signs do not matter.
+    fn of_candles(names: &[String]) -> Result<Self, String> {
         let plain: Vec<String> = names.iter().map(|name| plain(name)).collect();
         let find = |known: &[&str]| -> Result<Option<Column>, String> {
             for name in known {
@@ -114,7 +160,7 @@ mod tests {
     use super::*;
 
     fn find(header: &str) -> Result<Columns, String> {
-        Columns::find(&header.split(',').map(str::to_owned).collect::<Vec<_>>())
+        Columns::of_candles(&header.split(',').map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read as _, Write};
 use csv_core::ReadRecordResult;
 use forecastd_core::Candle;
 
-use crate::columns::{Column, Columns};
+use crate::columns::{Column, Columns, Wanted};
 use crate::error::{HistoryError, Place, short};
 use crate::reader::{Row, RowSource};
 use crate::time::TimeForm;
@@ -80,7 +80,7 @@ pub(crate) struct CsvRows {
 
 impl CsvRows {
     /// Reads the header.
-    pub(crate) fn open(file: &str, text: Plain) -> Result<Self, HistoryError> {
+    pub(crate) fn open(file: &str, text: Plain, wanted: Wanted<'_>) -> Result<Self, HistoryError> {
         let nowhere = || Column { index: 0, name: String::new() };
         let columns = Columns {
             time: nowhere(),
@@ -113,7 +113,7 @@ impl CsvRows {
         };
         let names: Vec<String> =
             (0..width).map(|index| rows.splitter.field(index).to_owned()).collect();
-        rows.columns = Columns::find(&names).map_err(refuse)?;
+        rows.columns = Columns::find(&names, wanted).map_err(refuse)?;
         rows.form = rows.columns.unit.map(TimeForm::Number);
         rows.width = width;
         Ok(rows)

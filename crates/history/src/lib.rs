@@ -20,6 +20,7 @@ mod columns;
 mod csv;
 mod error;
 mod join;
+mod numbers;
 mod parquet;
 mod reader;
 mod taosfs;
@@ -30,6 +31,7 @@ mod writer;
 pub use csv::{HEADER, csv_row};
 pub use error::{HistoryError, Place};
 pub use join::Joiner;
+pub use numbers::read_numbers;
 pub use reader::{CandleFile, Row, StrictRows, detect_interval, read_candles};
 pub use writer::{CandleWriter, FileKind};
 

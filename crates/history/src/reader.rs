@@ -9,6 +9,7 @@ use std::path::Path;
 use forecastd_core::bars::{Finding, check_candle};
 use forecastd_core::{Candle, Interval};
 
+use crate::columns::Wanted;
 use crate::csv::CsvRows;
 use crate::error::{HistoryError, Place};
 use crate::parquet::ParquetRows;
@@ -63,6 +64,11 @@ impl CandleFile {
     /// [`HistoryError`] when it cannot be opened, is damaged at its beginning, or has no columns
     /// for candles.
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
+        Self::open_as(path, Wanted::Candles)
+    }
+
+    /// Opens a file for what is wanted of it.
+    pub(crate) fn open_as(path: &Path, wanted: Wanted<'_>) -> Result<Self, HistoryError> {
         let name = path.display().to_string();
         let open_error = |source| HistoryError::Open { file: name.clone(), source };
         let mut file = File::open(path).map_err(open_error)?;
@@ -70,10 +76,10 @@ impl CandleFile {
         let start = peek(&mut file).map_err(open_error)?;
         file.rewind().map_err(open_error)?;
         if start.starts_with(PARQUET) {
-            let rows = ParquetRows::open(&name, file)?;
+            let rows = ParquetRows::open(&name, file, wanted)?;
             return Ok(Self::of(name, None, Box::new(rows)));
         }
-        Self::unpacked(name, unpack(file, MAX_TEXT_BYTES))
+        Self::unpacked(name, unpack(file, MAX_TEXT_BYTES), wanted)
     }
 
     /// Opens text or a `.taosfs` file, packed or not, that is in memory. `name` is for messages.
@@ -81,17 +87,25 @@ impl CandleFile {
     /// # Errors
     /// As [`CandleFile::open`].
     pub fn from_bytes(name: &str, bytes: &'static [u8]) -> Result<Self, HistoryError> {
-        Self::unpacked(name.to_owned(), unpack(Cursor::new(bytes), MAX_TEXT_BYTES))
+        Self::unpacked(name.to_owned(), unpack(Cursor::new(bytes), MAX_TEXT_BYTES), Wanted::Candles)
     }
 
-    fn unpacked(file: String, plain: io::Result<Plain>) -> Result<Self, HistoryError> {
+    fn unpacked(
+        file: String,
+        plain: io::Result<Plain>,
+        wanted: Wanted<'_>,
+    ) -> Result<Self, HistoryError> {
         let damaged = |source| read_error(&file, Place::Line(1), MAX_TEXT_BYTES, source);
         let mut plain = plain.map_err(damaged)?;
         if plain.fill_buf().map_err(damaged)?.starts_with(TAOSFS) {
+            if let Wanted::Number(_) = wanted {
+                let (place, reason) = (Place::Row(0), "its columns have no names".to_owned());
+                return Err(HistoryError::Header { file, place, reason });
+            }
             let rows = TaosfsRows::open(&file, plain)?;
             return Ok(Self::of(file, Some(rows.interval()), Box::new(rows)));
         }
-        let rows = CsvRows::open(&file, plain)?;
+        let rows = CsvRows::open(&file, plain, wanted)?;
         Ok(Self::of(file, None, Box::new(rows)))
     }
 

@@ -56,8 +56,9 @@ pub use key::{KeyError, KeyPart, KeyPrefix, MAX_STREAM_ID_BYTES, MAX_TEXT_KEY_BY
 pub use record::{Dated, Db, InvalidRecord, Record};
 pub use records::{
     AnswerRecord, AskedMiner, BarRecord, CandleRecord, EmaHistoryRecord, EmaLine, EmaRecord,
-    ForecastRecord, FrozenRecord, Market, ResultRecord, RoundRecord, ScheduleRecord, ScoreLine,
-    ScoredAnswerRecord, SettlementRecord, StreamRecord, WeightsOutcome, WeightsRecord,
+    ForecastRecord, FrozenRecord, Market, ObservationRecord, ResultRecord, RoundRecord,
+    ScheduleRecord, ScoreLine, ScoredAnswerRecord, SettlementRecord, StreamRecord, WeightsOutcome,
+    WeightsRecord,
 };
 pub use repair::{RepairReport, repair};
 pub use scan::Scan;

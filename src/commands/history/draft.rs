@@ -1,8 +1,9 @@
 //! The memory of a fetch into a file: `FILE.part`, candles as text behind a line that says of what.
 //!
-//! Rows are appended in rising order and forced to disk page by page. After a kill or a power cut
-//! the end may be torn: everything from the first line that is not whole and sound is cut off and
-//! fetched again. Nothing before it can be missing, so there is never a hole and never a row twice.
+//! Rows are appended in rising order and forced to disk page by page, each page with a line behind it
+//! that holds its checksum. After a kill or a power cut the end may be torn: everything from the first
+//! page that is not whole is cut off and fetched again. Nothing before it can be missing, so there is
+//! never a hole and never a row twice.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -11,8 +12,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use forecastd_core::{Candle, Interval};
-use forecastd_history::{CandleFile, HistoryError, MAX_LINE_BYTES, Place, StrictRows, csv_row};
+use forecastd_history::{CandleFile, HistoryError, MAX_LINE_BYTES, StrictRows, csv_row};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// Lines before the first row: what is fetched, and the columns.
+const HEAD_LINES: u64 = 2;
+/// Longest page; exchanges give a thousand rows at most.
+const MAX_PAGE_BYTES: usize = 16 << 20;
 
 /// What a draft holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +105,9 @@ impl Draft {
     pub fn append(&mut self, candles: &[Candle]) -> anyhow::Result<()> {
         let mut text = Vec::new();
         let mut next_ms = self.next_ms;
+        if candles.is_empty() {
+            return Ok(());
+        }
         for candle in candles {
             candle.validate(self.interval).context("checking a candle of the exchange")?;
             anyhow::ensure!(
@@ -108,6 +118,7 @@ impl Draft {
             csv_row(&mut text, candle)?;
             next_ms = candle.close_time_ms(self.interval);
         }
+        text.extend_from_slice(seal(&text).as_bytes());
         let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
         written.with_context(|| format!("writing {}", self.path.display()))?;
         self.next_ms = next_ms;
@@ -140,6 +151,11 @@ fn first_bytes(file: &mut File, count: usize) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Returns the line behind a page of rows.
+fn seal(page: &[u8]) -> String {
+    format!("# sha256 {}\n", hex::encode(Sha256::digest(page)))
+}
+
 #[derive(Debug, Default)]
 struct Sound {
     next_ms: Option<i64>,
@@ -148,50 +164,40 @@ struct Sound {
 
 /// Cuts off what is torn and returns what is left.
 fn sound_part(path: &Path, file: &mut File, interval: Interval) -> anyhow::Result<Sound> {
-    let cut = |file: &File, length: u64| {
-        file.set_len(length).with_context(|| format!("cutting the torn end of {}", path.display()))
-    };
-    let whole = offset_behind_line(file, None)?;
-    cut(file, whole)?;
+    let whole = end_of_pages(file)?;
+    file.set_len(whole)
+        .with_context(|| format!("cutting the torn end of {}", path.display()))?;
     let mut sound = Sound::default();
     for candle in CandleFile::open(path)?.strict(interval)? {
-        let torn = match candle {
-            Ok(candle) => {
-                sound.next_ms = Some(candle.close_time_ms(interval));
-                sound.rows += 1;
-                continue;
-            }
-            Err(
-                HistoryError::Row { place, .. }
-                | HistoryError::Field { place, .. }
-                | HistoryError::Fields { place, .. }
-                | HistoryError::TooLarge { place, .. },
-            ) => place,
-            Err(error) => return Err(error.into()),
-        };
-        let (Place::Line(line) | Place::Row(line)) = torn;
-        let good = offset_behind_line(file, Some(line.saturating_sub(1)))?;
-        cut(file, good)?;
-        break;
+        sound.next_ms = Some(candle?.close_time_ms(interval));
+        sound.rows += 1;
     }
     Ok(sound)
 }
 
-/// Returns the offset behind the line of this number, or behind the last whole line.
-fn offset_behind_line(file: &mut File, line: Option<u64>) -> anyhow::Result<u64> {
+/// Returns the offset behind the last page whose checksum is right, all before it included.
+fn end_of_pages(file: &mut File) -> anyhow::Result<u64> {
     file.rewind()?;
     let mut reader = BufReader::new(file);
-    let (mut offset, mut lines) = (0, 0);
-    let mut text = Vec::new();
-    while line.is_none_or(|line| lines < line) {
-        text.clear();
+    let (mut offset, mut whole, mut page) = (0, 0, Vec::new());
+    let mut line = Vec::new();
+    for number in 0_u64.. {
+        line.clear();
         let limit = MAX_LINE_BYTES as u64 + 1;
-        let count = (&mut reader).take(limit).read_until(b'\n', &mut text)?;
-        if !text.ends_with(b"\n") {
+        offset += (&mut reader).take(limit).read_until(b'\n', &mut line)? as u64;
+        let is_head = number < HEAD_LINES;
+        if !line.ends_with(b"\n") || page.len() > MAX_PAGE_BYTES {
+            break;
+        } else if is_head {
+            whole = offset;
+        } else if !line.starts_with(b"#") {
+            page.extend_from_slice(&line);
+        } else if line == seal(&page).as_bytes() {
+            page.clear();
+            whole = offset;
+        } else {
             break;
         }
-        offset += count as u64;
-        lines += 1;
     }
-    Ok(offset)
+    Ok(whole)
 }

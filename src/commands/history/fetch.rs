@@ -50,6 +50,8 @@ pub struct Wanted {
     pub from_ms: i64,
     /// End, not included.
     pub to_ms: i64,
+    /// Whether progress goes to standard error.
+    pub tells_progress: bool,
 }
 
 /// What was done, for programs.
@@ -118,7 +120,8 @@ async fn fetch(global: &GlobalArgs, arguments: &HistoryFetchArgs) -> anyhow::Res
         let (from, to) = (time(from_ms), time(to_ms));
         return Err(misuse(&format!("no candle has closed between {from} and {to}")));
     }
-    let wanted = Wanted { exchange, source, symbol, interval, from_ms, to_ms };
+    let tells_progress = true;
+    let wanted = Wanted { exchange, source, symbol, interval, from_ms, to_ms, tells_progress };
     let (fetched, report, stored) = match (writer, &arguments.out) {
         (Some(writer), _) => {
             let (fetched, report, stored) = into_store(&wanted, writer).await?;
@@ -166,7 +169,7 @@ pub async fn into_file(wanted: &Wanted, out: &Path) -> anyhow::Result<(u64, GapR
     };
     let mut draft = Draft::open(out, &head)?;
     let before = draft.rows();
-    if before > 0 {
+    if before > 0 && wanted.tells_progress {
         output::note(&format_args!(
             "going on behind {before} candles, at {}",
             time(draft.next_ms())
@@ -174,7 +177,7 @@ pub async fn into_file(wanted: &Wanted, out: &Path) -> anyhow::Result<(u64, GapR
     }
     let total = intervals(wanted.interval, wanted.from_ms, wanted.to_ms);
     let done = intervals(wanted.interval, wanted.from_ms, draft.next_ms()).min(total);
-    let mut progress = Progress::start(done, total);
+    let mut progress = Progress::start(done, total, wanted.tells_progress);
     let mut at_ms = draft.next_ms();
     while at_ms < wanted.to_ms {
         let (candles, end_ms) = wanted.page(at_ms, wanted.to_ms, &progress).await?;
@@ -205,7 +208,8 @@ async fn into_store(
 ) -> anyhow::Result<(u64, GapReport, Written)> {
     let Wanted { interval, from_ms, to_ms, .. } = *wanted;
     let missing = writer.survey(interval, from_ms, to_ms)?.missing(from_ms, to_ms);
-    let mut progress = Progress::start(0, missing.iter().map(|run| run.count).sum());
+    let mut progress =
+        Progress::start(0, missing.iter().map(|run| run.count).sum(), wanted.tells_progress);
     let mut fetched = 0;
     for run in missing {
         let mut at_ms = run.from_ms;

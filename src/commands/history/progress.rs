@@ -19,9 +19,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Starts at `done` of `total`.
-    pub(super) fn start(done: u64, total: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    /// Starts at `done` of `total`; tells nobody where `is_told` is false.
+    pub(super) fn start(done: u64, total: u64, is_told: bool) -> Self {
+        let has_bar = !is_told || std::io::stderr().is_terminal();
+        let bar = has_bar.then(|| {
+            if !is_told {
+                return ProgressBar::hidden();
+            }
             let bar = ProgressBar::new(total).with_position(done);
             if let Ok(style) = ProgressStyle::with_template(STYLE) {
                 bar.set_style(style);

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use forecastd_core::bars::{Bar, BarState, Survey};
+use forecastd_core::bars::{Bar, Survey};
 use forecastd_core::{Interval, StreamId};
-use forecastd_store::{Batch, CandleRecord, CandleState, Store, StreamRecord};
+use forecastd_store::{BarRecord, Batch, CandleRecord, SettlementRecord, Store, StreamRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::source::{READ_CACHE, Source, node_dir};
@@ -28,26 +28,8 @@ pub struct BarPage {
     pub next_ms: Option<i64>,
 }
 
-const fn state_of(state: CandleState) -> BarState {
-    match state {
-        CandleState::Complete => BarState::Complete,
-        CandleState::Backfilled => BarState::Backfilled,
-        CandleState::Partial => BarState::Partial,
-        CandleState::Void => BarState::Void,
-    }
-}
-
-const fn record_state(state: BarState) -> CandleState {
-    match state {
-        BarState::Complete => CandleState::Complete,
-        BarState::Backfilled => CandleState::Backfilled,
-        BarState::Partial => CandleState::Partial,
-        BarState::Void => CandleState::Void,
-    }
-}
-
 fn bar_of(record: &CandleRecord) -> Bar {
-    Bar { state: state_of(record.state), ..Bar::backfilled(record.candle) }
+    Bar { state: record.state, ..Bar::backfilled(record.candle) }
 }
 
 fn interval_of(store: &Store, stream: &StreamId) -> anyhow::Result<Option<Interval>> {
@@ -131,6 +113,10 @@ pub struct BarWriter {
     store: Store,
     stream: StreamId,
     source: String,
+    /// The stream's feed of the same exchange, whose bars they are.
+    feed: Option<String>,
+    /// First open time that no score was computed from.
+    settled_to: i64,
     waiting: Vec<Bar>,
     written: Written,
 }
@@ -151,8 +137,20 @@ impl BarWriter {
         {
             output::warning(&format_args!("{error:#}; written all the same"));
         }
-        let (source, written) = (source.to_owned(), Written::default());
-        Ok(Self { store, stream, source, waiting: Vec::new(), written })
+        let record = store.get::<StreamRecord>(&stream).context("reading what the stream is")?;
+        let markets = record.map(|record| record.markets).unwrap_or_default();
+        let feed = markets.into_iter().find(|market| market.exchange == source);
+        let settlement =
+            store.get::<SettlementRecord>(&stream).context("reading what is settled")?;
+        Ok(Self {
+            store,
+            stream,
+            source: source.to_owned(),
+            feed: feed.map(|market| market.feed),
+            settled_to: settlement.map_or(i64::MIN, |record| record.to_ms),
+            waiting: Vec::new(),
+            written: Written::default(),
+        })
     }
 
     /// Returns the length of the stream's candles, where the store knows it.
@@ -181,7 +179,9 @@ impl BarWriter {
         Ok(survey)
     }
 
-    /// Takes a candle. What was received live stays, everything else gives way to a later answer.
+    /// Takes a candle. A whole one that is there stays, and so does everything that a score was
+    /// computed from; what is not whole gives way. Of a feed's own exchange it is kept as the feed's
+    /// bar as well, so that the daemon merges it with those of the others.
     /// It is on disk after [`BarWriter::flush`] at the latest.
     ///
     /// # Errors
@@ -201,21 +201,24 @@ impl BarWriter {
         for bar in self.waiting.drain(..) {
             let key = (self.stream.clone(), bar.candle.open_time_ms);
             let there = self.store.get::<CandleRecord>(&key).context("looking a candle up")?;
-            match there.as_ref().map(bar_of) {
-                Some(old) if old.state == BarState::Complete || old == bar => {
-                    written.kept += 1;
-                    continue;
+            if let Some(feed) = &self.feed {
+                let key = (self.stream.clone(), bar.candle.open_time_ms, feed.clone());
+                let known = self.store.get::<BarRecord>(&key).context("looking a bar up")?;
+                if known.is_none_or(|known| !known.bar.state.is_whole()) {
+                    batch = batch.put(&key, &BarRecord { bar }).context("encoding a bar")?;
                 }
-                // Part of an interval tells less than all of it.
-                Some(old) if old.state.is_whole() && !bar.state.is_whole() => {
+            }
+            let is_settled = bar.candle.open_time_ms < self.settled_to;
+            match &there {
+                Some(old) if old.state.is_whole() || is_settled => {
                     written.kept += 1;
                     continue;
                 }
                 Some(_) => written.replaced += 1,
                 None => written.added += 1,
             }
-            let (state, source) = (record_state(bar.state), self.source.clone());
-            let record = CandleRecord { candle: bar.candle, state, source };
+            let record =
+                CandleRecord { candle: bar.candle, state: bar.state, source: self.source.clone() };
             batch = batch.put(&key, &record).context("encoding a candle")?;
         }
         if !batch.is_empty() {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use forecastd_core::features::Aggregation;
-use forecastd_core::{Interval, StreamId, StreamSpec};
-use forecastd_exchange::Exchange;
+use forecastd_core::{Compatibility, FeatureSpec, Interval, StreamId, StreamSpec};
+use forecastd_exchange::{Exchange, ProxyUrl};
 use forecastd_models::ModelKind;
 
 use crate::config::diff::ReloadClass::{self, Live, Part, Start};
@@ -28,6 +28,19 @@ readable!(Aggregation, "one of mean, median, max, min, sum, volume_weighted" {
     Sum = "sum",
     VolumeWeighted = "volume_weighted",
 });
+
+impl Value for ProxyUrl {
+    const EXPECTED: &'static str = "a URL with http:// or socks5:// and a port";
+    const IS_SECRET: bool = true;
+
+    fn read(value: &toml_edit::Value, _: &Rule) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+
+    fn literal(&self) -> String {
+        quote(&self.to_string())
+    }
+}
 
 impl Value for Exchange {
     const EXPECTED: &'static str = "an exchange";
@@ -63,6 +76,11 @@ section! {
         topic_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
         /// The wire's `schema_id`.
         schema_id: i64 = 1, Int(0, 2_147_483_647), "", Start;
+        /// What models see of each candle; a trained model names what it needs. Besides the candle's
+        /// fields and its time there are indicators, and columns of a `[[source]]`.
+        features: Vec<FeatureSpec> = ["close", "high", "low", "volume", "time_of_day", "time_of_week", "time_of_month"], Any, "", Part("candles");
+        /// Definition of the indicators; `seed` gives those of the original subnet.
+        indicators: Compatibility = "standard", Any, "", Part("candles");
         /// Exchanges that must agree before a candle counts for a score; one with fewer is partial.
         quorum: usize = 2, Int(1, 64), "exchanges", Start;
         /// An exchange whose close is further from the median of all than this part of it is left out
@@ -136,6 +154,12 @@ section! {
         backoff_min: Duration = "500ms", Span("10ms", "1m"), "", Part("feed");
         /// Greatest wait between two connections.
         backoff_max: Duration = "30s", Span("100ms", "10m"), "", Part("feed");
+        /// The proxy to the exchange, for both servers: `http://[user:password@]host:port` or
+        /// `socks5://[user:password@]host:port`; the direct way when empty.
+        proxy: Option<ProxyUrl> = "", Any, "", Part("feed");
+        /// Whether each candle of the exchange is compared with its single trades; one that differs
+        /// is asked for again before it counts. Takes a subscription to all trades.
+        check_trades: bool = true, Any, "", Part("feed");
     }
     parts {}
 }
@@ -158,6 +182,11 @@ exchange = "binance"
 name = "bybit"
 stream = "BTCUSD-5m"
 exchange = "bybit"
+
+[[feed]]
+name = "coinbase"
+stream = "BTCUSD-5m"
+exchange = "coinbase"
 
 [[feed]]
 name = "kraken"

@@ -7,6 +7,7 @@ mod market;
 mod network;
 mod process;
 mod roles;
+mod source;
 
 pub use market::{FeedConfig, ModelConfig, StreamConfig};
 pub use network::{Network, NetworkConfig, WalletConfig};
@@ -15,3 +16,4 @@ pub use process::{
     SupervisionConfig,
 };
 pub use roles::{MinerConfig, ValidatorConfig, ValidatorScoring, ValidatorWeights};
+pub use source::{SourceConfig, SourceKind};

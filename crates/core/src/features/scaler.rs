@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FeatureId, Window};
+use super::{FeatureId, FeatureSpec, Window};
 use crate::numeric::Real;
 
 /// A spread below this many times the number type's epsilon counts as constant.
@@ -16,23 +16,29 @@ const CONSTANT_WITHIN_EPSILONS: f64 = 10.0;
 #[serde(deny_unknown_fields)]
 pub struct ScalerPlan {
     /// Features that are scaled with the least and greatest value of the whole group.
-    pub groups: Vec<Vec<FeatureId>>,
+    pub groups: Vec<Vec<FeatureSpec>>,
     /// Features that are passed through.
-    pub excluded: Vec<FeatureId>,
+    pub excluded: Vec<FeatureSpec>,
 }
 
 impl Default for ScalerPlan {
     /// The prices as one group, time features excluded, everything else on its own.
     fn default() -> Self {
         Self {
-            groups: vec![vec![FeatureId::OPEN, FeatureId::CLOSE, FeatureId::HIGH, FeatureId::LOW]],
-            excluded: vec![
+            groups: vec![
+                [FeatureId::OPEN, FeatureId::CLOSE, FeatureId::HIGH, FeatureId::LOW]
+                    .map(FeatureSpec::Plain)
+                    .to_vec(),
+            ],
+            excluded: [
                 FeatureId::EPOCH_MS,
                 FeatureId::TIME_OF_DAY,
                 FeatureId::TIME_OF_WEEK,
                 FeatureId::TIME_OF_MONTH,
                 FeatureId::TIME_OF_YEAR,
-            ],
+            ]
+            .map(FeatureSpec::Plain)
+            .to_vec(),
         }
     }
 }
@@ -52,13 +58,13 @@ pub enum ScalerError {
     Empty,
     /// A value is NaN or infinite.
     #[error("feature {0} has a value that is not finite")]
-    NotFinite(FeatureId),
+    NotFinite(FeatureSpec),
     /// The scaler was fitted to other features.
     #[error("feature {0} was not there when the scaler was fitted")]
-    UnknownFeature(FeatureId),
+    UnknownFeature(FeatureSpec),
     /// A stored scaler cannot be used.
     #[error("scaler of feature {0} has a factor that is zero or not finite")]
-    BadFactor(FeatureId),
+    BadFactor(FeatureSpec),
 }
 
 /// A fitted linear map to −1..1: `scaled = value·scale + shift`.
@@ -96,7 +102,7 @@ impl<T: Real> MinMax<T> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scaler {
     /// One entry a column; `None` passes the feature through.
-    columns: Vec<(FeatureId, Option<MinMax<f64>>)>,
+    columns: Vec<(FeatureSpec, Option<MinMax<f64>>)>,
 }
 
 impl Scaler {
@@ -112,19 +118,20 @@ impl Scaler {
         }
         let mut extremes = Vec::with_capacity(window.features.len());
         for feature in &window.features {
-            let column = window.column(*feature).ok_or(ScalerError::UnknownFeature(*feature))?;
+            let unknown = || ScalerError::UnknownFeature(feature.clone());
+            let column = window.column(feature).ok_or_else(unknown)?;
             if column.iter().any(|value| !value.is_finite()) {
-                return Err(ScalerError::NotFinite(*feature));
+                return Err(ScalerError::NotFinite(feature.clone()));
             }
             let least = column.iter().copied().fold(f64::INFINITY, f64::min);
             let greatest = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            extremes.push((*feature, least, greatest));
+            extremes.push((feature, least, greatest));
         }
-        let fit = |feature: FeatureId| {
-            let group = plan.groups.iter().find(|group| group.contains(&feature));
-            let members = extremes
-                .iter()
-                .filter(|(id, ..)| *id == feature || group.is_some_and(|group| group.contains(id)));
+        let fit = |feature: &FeatureSpec| {
+            let group = plan.groups.iter().find(|group| group.contains(feature));
+            let members = extremes.iter().filter(|(id, ..)| {
+                *id == feature || group.is_some_and(|group| group.contains(*id))
+            });
             let (least, greatest) = members
                 .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, least, greatest)| {
                     (low.min(*least), high.max(*greatest))
@@ -134,7 +141,7 @@ impl Scaler {
         let columns = window
             .features
             .iter()
-            .map(|id| (*id, (!plan.excluded.contains(id)).then(|| fit(*id))))
+            .map(|id| (id.clone(), (!plan.excluded.contains(id)).then(|| fit(id))))
             .collect();
         Ok(Self { columns })
     }
@@ -149,7 +156,7 @@ impl Scaler {
                 map.scale.is_finite() && map.shift.is_finite() && map.scale.abs() > 0.0
             };
             if map.as_ref().is_some_and(|map| !usable(map)) {
-                return Err(ScalerError::BadFactor(*feature));
+                return Err(ScalerError::BadFactor(feature.clone()));
             }
         }
         Ok(())
@@ -163,7 +170,7 @@ impl Scaler {
         let maps = window
             .features
             .iter()
-            .map(|feature| self.map_of(*feature))
+            .map(|feature| self.map_of(feature))
             .collect::<Result<Vec<_>, _>>()?;
         let scaled = window.rows.iter().zip(maps.iter().cycle());
         Ok(scaled.map(|(value, map)| map.map_or(*value, |map| map.apply(*value))).collect())
@@ -173,7 +180,7 @@ impl Scaler {
     ///
     /// # Errors
     /// [`ScalerError::UnknownFeature`].
-    pub fn scale_value(&self, feature: FeatureId, value: f64) -> Result<f64, ScalerError> {
+    pub fn scale_value(&self, feature: &FeatureSpec, value: f64) -> Result<f64, ScalerError> {
         Ok(self.map_of(feature)?.map_or(value, |map| map.apply(value)))
     }
 
@@ -181,14 +188,14 @@ impl Scaler {
     ///
     /// # Errors
     /// [`ScalerError::UnknownFeature`].
-    pub fn unscale(&self, feature: FeatureId, scaled: &[f64]) -> Result<Vec<f64>, ScalerError> {
+    pub fn unscale(&self, feature: &FeatureSpec, scaled: &[f64]) -> Result<Vec<f64>, ScalerError> {
         let map = self.map_of(feature)?;
         Ok(scaled.iter().map(|value| map.map_or(*value, |map| map.invert(*value))).collect())
     }
 
-    fn map_of(&self, feature: FeatureId) -> Result<Option<MinMax<f64>>, ScalerError> {
-        let found = self.columns.iter().find(|(id, _)| *id == feature);
-        found.map(|(_, map)| *map).ok_or(ScalerError::UnknownFeature(feature))
+    fn map_of(&self, feature: &FeatureSpec) -> Result<Option<MinMax<f64>>, ScalerError> {
+        let found = self.columns.iter().find(|(id, _)| id == feature);
+        found.map(|(_, map)| *map).ok_or_else(|| ScalerError::UnknownFeature(feature.clone()))
     }
 }
 
@@ -199,25 +206,29 @@ mod tests {
     use super::*;
     use crate::grid::Interval;
     use crate::ids::StreamId;
+    use crate::settings::Compatibility;
 
     fn window(features: &[FeatureId], rows: Vec<f64>) -> Window {
         Window {
             stream: StreamId("s".to_owned()),
             end_ms: 0,
             interval: Interval::MINUTE,
-            features: features.to_vec(),
+            features: features.iter().copied().map(FeatureSpec::Plain).collect(),
+            indicators: Compatibility::Standard,
             rows,
             filled: 0,
+            missing: Vec::new(),
         }
     }
 
     #[test]
     fn a_group_shares_its_range_and_excluded_features_pass_through() {
-        let features = [FeatureId::CLOSE, FeatureId::HIGH, FeatureId::VOLUME, FeatureId(100)];
+        let features =
+            [FeatureId::CLOSE, FeatureId::HIGH, FeatureId::VOLUME, FeatureId::TIME_OF_DAY];
         let window = window(&features, vec![10.0, 20.0, 5.0, 0.3, 15.0, 30.0, 7.0, 0.4]);
         let scaler = Scaler::fit(&window, &ScalerPlan::default()).unwrap();
         assert_eq!(scaler.scale(&window).unwrap(), [-1.0, 0.0, -1.0, 0.3, -0.5, 1.0, 1.0, 0.4]);
-        assert_eq!(scaler.unscale(FeatureId::CLOSE, &[0.0]).unwrap(), [20.0]);
+        assert_eq!(scaler.unscale(&FeatureId::CLOSE.into(), &[0.0]).unwrap(), [20.0]);
         let text = serde_json::to_string(&scaler).unwrap();
         assert_eq!(serde_json::from_str::<Scaler>(&text).unwrap(), scaler);
         scaler.check().unwrap();
@@ -230,16 +241,16 @@ mod tests {
         assert_eq!(Scaler::fit(&window(&close, vec![]), &plan), Err(ScalerError::Empty));
         assert_eq!(
             Scaler::fit(&window(&close, vec![1.0, f64::NAN]), &plan),
-            Err(ScalerError::NotFinite(FeatureId::CLOSE))
+            Err(ScalerError::NotFinite(FeatureId::CLOSE.into()))
         );
         let scaler = Scaler::fit(&window(&close, vec![1.0, 2.0]), &plan).unwrap();
         assert_eq!(
-            scaler.unscale(FeatureId::LOW, &[0.0]),
-            Err(ScalerError::UnknownFeature(FeatureId::LOW))
+            scaler.unscale(&FeatureId::LOW.into(), &[0.0]),
+            Err(ScalerError::UnknownFeature(FeatureId::LOW.into()))
         );
         let stored: Scaler =
-            serde_json::from_str(r#"{"columns":[[101001,{"scale":0.0,"shift":1.0}]]}"#).unwrap();
-        assert_eq!(stored.check(), Err(ScalerError::BadFactor(FeatureId::CLOSE)));
+            serde_json::from_str(r#"{"columns":[["close",{"scale":0.0,"shift":1.0}]]}"#).unwrap();
+        assert_eq!(stored.check(), Err(ScalerError::BadFactor(FeatureId::CLOSE.into())));
     }
 
     proptest! {
@@ -251,7 +262,7 @@ mod tests {
             let scaler = Scaler::fit(&window, &ScalerPlan::default()).unwrap();
             let scaled = scaler.scale(&window).unwrap();
             prop_assert!(scaled.iter().all(|value| (-1.000_001..=1.000_001).contains(value)));
-            let back = scaler.unscale(FeatureId::CLOSE, &scaled).unwrap();
+            let back = scaler.unscale(&FeatureId::CLOSE.into(), &scaled).unwrap();
             for (a, b) in values.iter().zip(back) {
                 prop_assert!((a - b).abs() < 1e-6 * a);
             }

@@ -11,7 +11,9 @@ use forecastd_core::seed::aggregator::{Samples, aggregate_sources};
 use forecastd_core::seed::collector::Collector;
 use forecastd_core::seed::scaler::{ScalerKind, SeedScaler};
 use forecastd_core::seed::temporal::temporal_samples;
-use forecastd_core::{Compatibility, FeatureId, Interval, Scaler, ScalerPlan, StreamId, Window};
+use forecastd_core::{
+    Compatibility, FeatureId, FeatureSpec, Interval, Scaler, ScalerPlan, StreamId, Window,
+};
 use indexmap::IndexMap;
 use serde_json::Value;
 
@@ -280,9 +282,11 @@ fn our_scaler(inputs: &Value, want: &Value, kind: ScalerKind) -> CaseResult {
         stream: StreamId("s".to_owned()),
         end_ms: 0,
         interval: Interval::FIVE_MINUTES,
-        features: samples.keys().copied().collect(),
+        features: samples.keys().copied().map(FeatureSpec::Plain).collect(),
+        indicators: Compatibility::Standard,
         rows,
         filled: 0,
+        missing: Vec::new(),
     };
     let plan = match kind {
         ScalerKind::Model => ScalerPlan::default(),
@@ -291,14 +295,15 @@ fn our_scaler(inputs: &Value, want: &Value, kind: ScalerKind) -> CaseResult {
     let scaler = Scaler::fit(&window, &plan).map_err(|error| error.to_string())?;
     let scaled = Window { rows: scaler.scale(&window).map_err(|e| e.to_string())?, ..window };
     for (name, values) in entries(&want["scaled"]) {
-        let ours = scaled.column(feature(name)).ok_or("column is missing")?;
+        let ours = scaled.column(&feature(name).into()).ok_or("column is missing")?;
         all_near("our scaled", &ours, &nums(values), 0.0, 2e-4)?;
     }
     if want["unscaled"].is_null() {
         return Ok(());
     }
     for (name, values) in entries(&inputs["unscale"]) {
-        let ours = scaler.unscale(feature(name), &nums(values)).map_err(|e| e.to_string())?;
+        let ours =
+            scaler.unscale(&feature(name).into(), &nums(values)).map_err(|e| e.to_string())?;
         all_near("our unscaled", &ours, &nums(&want["unscaled"][name]), 0.0, 0.1)?;
     }
     Ok(())

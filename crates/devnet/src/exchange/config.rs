@@ -27,14 +27,15 @@ pub struct SimExchangeConfig {
     pub port: u16,
     /// Market time between words about a running candle; zero: at every execution.
     pub forming_every: Duration,
-    /// Least real time between words about a running candle, so that a fast replay does not flood
-    /// its clients. Each candle is told running at least once all the same.
+    /// Least real time between words about a running candle and between heartbeats, so that a fast
+    /// replay does not flood its clients. Each candle is told running at least once all the same.
     pub forming_every_real: Duration,
     /// Market time from the end of an interval to its final candle, where the exchange marks one.
     pub final_delay: Duration,
     /// Real time between ping frames; `None` where the exchange sends none.
     pub ping_every: Option<Duration>,
-    /// Real time between heartbeats; `None` where the exchange sends none.
+    /// Time between heartbeats; `None` where the exchange sends none. Market time in a fast replay,
+    /// but not oftener than [`Self::forming_every_real`]; real time in a slow one.
     pub heartbeat_every: Option<Duration>,
     /// Real time after which a connection without a subscription is closed.
     pub subscribe_within: Option<Duration>,

@@ -246,7 +246,8 @@ fn joined(whole: Bar, part: Bar) -> Bar {
         high: a.high.max(b.high),
         low: a.low.min(b.low),
         close: b.close,
-        volume: a.volume + b.volume,
+        // What adding up in binary leaves behind is none of the exchange's steps.
+        volume: ((a.volume + b.volume) * SIZE_STEPS).round() / SIZE_STEPS,
         trade_count: Some(a.trade_count.unwrap_or(0) + b.trade_count.unwrap_or(0)),
     };
     let ids = match (whole.ids, part.ids) {

@@ -6,6 +6,8 @@
 
 mod binance;
 mod bybit;
+mod coinbase;
+mod coinbase_advanced;
 mod config;
 mod cursor;
 mod fault;
@@ -88,6 +90,13 @@ impl Shared {
     fn scene(&self) -> Scene<'_> {
         let now_ms = self.config.clock.now_ms();
         Scene { market: &self.market, symbol: &self.config.symbol, now_ms }
+    }
+
+    /// Real time between heartbeats.
+    fn heartbeat_every(&self) -> Option<Duration> {
+        let every = self.rules.heartbeat_every?;
+        let least = self.config.forming_every_real.min(every).max(Duration::from_millis(1));
+        Some(self.config.clock.real_duration_of(every).clamp(least, every.max(least)))
     }
 
     fn tempo(&self) -> Tempo {

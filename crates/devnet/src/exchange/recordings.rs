@@ -22,9 +22,12 @@ macro_rules! embedded {
     }};
 }
 
-const EMBEDDED: [(Exchange, &str, &[u8]); 3] = [
+const EMBEDDED: [(Exchange, &str, &[u8]); 5] = [
     embedded!(Exchange::Binance, "binance"),
     embedded!(Exchange::Bybit, "bybit"),
+    embedded!(Exchange::Coinbase, "coinbase"),
+    // Both interfaces are of the same market.
+    embedded!(Exchange::CoinbaseAdvanced, "coinbase"),
     embedded!(Exchange::Kraken, "kraken"),
 ];
 
@@ -142,11 +145,11 @@ mod tests {
         };
         let saturday_ms = 1_678_521_600_000;
         let ratio = at(Exchange::Bybit, saturday_ms) / at(Exchange::Binance, saturday_ms);
-        assert!((1.03..1.12).contains(&ratio), "{ratio}");
+        assert!((1.05..1.2).contains(&ratio), "{ratio}");
     }
 
-    /// Of Binance, Bybit and Kraken.
-    const MISSING: [usize; 3] = [0, 0, 1];
+    /// Of Binance, Bybit, twice Coinbase, and Kraken.
+    const MISSING: [usize; 5] = [0, 0, 55, 55, 1];
 
     #[test]
     fn names_of_files_name_the_exchange() {
@@ -154,6 +157,8 @@ mod tests {
         assert_eq!(of("binance-5m.csv.gz"), Some(Exchange::Binance));
         assert_eq!(of("kraken.csv"), Some(Exchange::Kraken));
         assert_eq!(of("bybit_BTCUSDC.csv"), Some(Exchange::Bybit));
+        assert_eq!(of("coinbase-5m.csv"), Some(Exchange::Coinbase));
+        assert_eq!(of("coinbase_advanced-5m.csv"), Some(Exchange::CoinbaseAdvanced));
         for name in ["binanceus-5m.csv", "README.md", "binance-5m.json", "5m-binance.csv", ".csv"] {
             assert_eq!(of(name), None, "{name}");
         }

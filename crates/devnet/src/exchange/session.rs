@@ -58,7 +58,7 @@ pub(super) async fn serve(upgraded: Upgraded, shared: Arc<Shared>, dialogue: Box
         cursors: Cursors::default(),
         ping_at: after(rules.ping_every),
         pong_by: None,
-        heartbeat_at: after(rules.heartbeat_every),
+        heartbeat_at: after(shared.heartbeat_every()),
         bare_since: now,
         active_at: now,
         life_end: after(rules.connection_life),
@@ -152,11 +152,14 @@ impl Session {
             let payload = self.shared.config.clock.now_ms().to_string();
             self.send(Frame::Ping(payload.into())).await?;
         }
-        if let Some(every) = self.rules.heartbeat_every
+        if let Some(every) = self.shared.heartbeat_every()
             && is_past(self.heartbeat_at)
         {
             self.heartbeat_at = Some(now + every);
             let beat = self.dialogue.heartbeat(&self.shared.scene());
+            if !beat.is_empty() {
+                self.active_at = now;
+            }
             self.send_all(beat).await?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use hyper::{Response, StatusCode};
 use serde_json::Value;
 
 use super::market::{Bar, Execution, Market};
-use super::{binance, bybit, kraken};
+use super::{binance, bybit, coinbase, coinbase_advanced, kraken};
 
 pub(super) type Query = BTreeMap<String, String>;
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -31,7 +31,7 @@ pub(super) struct Rules {
     pub(super) has_finals: bool,
     /// Time between ping frames.
     pub(super) ping_every: Option<Duration>,
-    /// Time between heartbeats.
+    /// Market time between heartbeats; in real time no longer either.
     pub(super) heartbeat_every: Option<Duration>,
     /// A connection without a subscription is closed after this.
     pub(super) subscribe_within: Option<Duration>,
@@ -62,6 +62,8 @@ pub(super) fn of(exchange: Exchange) -> Box<dyn Venue> {
     match exchange {
         Exchange::Binance => Box::new(binance::Binance::new()),
         Exchange::Bybit => Box::new(bybit::Bybit::new()),
+        Exchange::Coinbase => Box::new(coinbase::Coinbase::new()),
+        Exchange::CoinbaseAdvanced => Box::new(coinbase_advanced::CoinbaseAdvanced::new()),
         Exchange::Kraken => Box::new(kraken::Kraken::new()),
     }
 }

@@ -19,7 +19,7 @@ pub(crate) async fn get_json(rest_url: &str, path: &str) -> Value {
     let read = stream.read_to_string(&mut answer);
     tokio::time::timeout(DEADLINE, read).await.expect("no answer").unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
 }
 
 pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);

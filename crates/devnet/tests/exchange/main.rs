@@ -37,6 +37,8 @@ macro_rules! for_each_exchange {
     ($($test:ident),* $(,)?) => {
         for_each_exchange!(@module binance, Binance, $($test),*);
         for_each_exchange!(@module bybit, Bybit, $($test),*);
+        for_each_exchange!(@module coinbase, Coinbase, $($test),*);
+        for_each_exchange!(@module coinbase_advanced, CoinbaseAdvanced, $($test),*);
         for_each_exchange!(@module kraken, Kraken, $($test),*);
     };
     (@module $module:ident, $exchange:ident, $($test:ident),*) => {
@@ -73,12 +75,27 @@ fn sample(exchange: Exchange, count: usize) -> Vec<Candle> {
 fn as_told(exchange: Exchange, candles: &[Candle]) -> Vec<Candle> {
     let count = TRADES_PER_CANDLE as u64;
     let trade_count = match exchange {
-        Exchange::Bybit => None,
-        _ => Some(count),
+        // Coinbase's candles have a count only where they were built from trades.
+        Exchange::Bybit | Exchange::Coinbase | Exchange::CoinbaseAdvanced => None,
+        Exchange::Binance | Exchange::Kraken => Some(count),
     };
     let told: Vec<Candle> =
         candles.iter().map(|candle| Candle { trade_count, ..*candle }).collect();
     if exchange == Exchange::Kraken { without_holes(&told) } else { told }
+}
+
+/// What the adapter told, without what it may not know. The volumes of candles that were built from
+/// trades are sums; the digits beyond those that the exchange counts in are left out.
+fn told(exchange: Exchange, finals: &[Candle]) -> Vec<Candle> {
+    let plain = |candle: &Candle| match exchange {
+        Exchange::Coinbase => Candle {
+            volume: format!("{:.8}", candle.volume).parse().unwrap(),
+            trade_count: None,
+            ..*candle
+        },
+        _ => *candle,
+    };
+    finals.iter().map(plain).collect()
 }
 
 /// Kraken's intervals without trades are flat at the close before them.

@@ -69,7 +69,7 @@ async fn binance() {
     let (exchange, clock) = standing(Exchange::Binance, |_| {}).await;
     let streams = "/ws/btcusdt@kline_5m/btcusdt@trade";
     let mut client = Client::connect(&exchange.ws_url, streams).await;
-    let file = "us-minute-close-2021-10-12.jsonl";
+    let file = "raw-stream.jsonl";
     let recorded = |kind: &'static str| message(name, file, move |one| one["e"] == kind);
     let kline = client.until(|one| one["e"] == "kline").await;
     check(&kline, &recorded("kline"), &[]);
@@ -232,4 +232,114 @@ async fn kraken() {
     let unknown = get_json(url, "/0/public/OHLC?pair=NOPE").await;
     assert_eq!(unknown, body(name, "error-unknown-pair.json"));
     exchange.stop().await;
+}
+
+#[tokio::test]
+async fn coinbase() {
+    let name = "coinbase";
+    let (exchange, clock) = standing(Exchange::Coinbase, |_| {}).await;
+    let mut client = Client::connect(&exchange.ws_url, "").await;
+    let (feed, control) = ("exchange-2021-04-17.jsonl", "exchange-control-and-odd.jsonl");
+    let of = |kind: &'static str| move |one: &Value| one["type"] == kind;
+    let request = |product: &str| {
+        json!({
+            "type": "subscribe", "product_ids": [product], "channels": ["matches", "heartbeat"],
+        })
+    };
+    client.send(&request("BTC-USD")).await;
+    let last = client.until(of("last_match")).await;
+    check(&last, &message(name, feed, of("last_match")), &[]);
+    let list = client.until(of("subscriptions")).await;
+    check(&list["channels"][0], &json!({ "name": "", "product_ids": [""] }), &[]);
+    check(&list, &message(name, control, of("subscriptions")), &["product_ids"]);
+    let beat = client.until(of("heartbeat")).await;
+    check(&beat, &message(name, control, of("heartbeat")), &[]);
+    assert_eq!(beat["last_trade_id"], last["trade_id"]);
+    go_on(&mut client, &clock, request("GIBBERISH-USD")).await;
+    let refusal = client.until(of("error")).await;
+    check(&refusal, &message(name, control, of("error")), &[]);
+    let mut trades = Vec::new();
+    while trades.len() < 5 {
+        trades.push(client.until(of("match")).await);
+    }
+    check(&trades[0], &message(name, feed, of("match")), &[]);
+    let number = |one: &Value| one["trade_id"].as_u64().unwrap();
+    assert_eq!(number(&trades[0]), number(&last) + 1);
+    assert!(trades.windows(2).all(|two| number(&two[1]) == number(&two[0]) + 1));
+    let event = |one: &Value| one["sequence"].as_u64().unwrap();
+    assert!(trades.windows(2).all(|two| event(&two[1]) > event(&two[0]) + 1));
+    let url = &exchange.rest_url;
+    let ask = async |query: String| get_json(url, &format!("/products/BTC-USD/{query}")).await;
+    let rows = ask("candles?granularity=300".to_owned()).await;
+    check(&rows, &body(name, "exchange-candles-1m-2023-03-01.json"), &[]);
+    let mut trades = ask("trades?limit=1".to_owned()).await;
+    // The recorded copy gives the number as text.
+    trades[0]["trade_id"] = json!(trades[0]["trade_id"].to_string());
+    check(&trades, &body(name, "exchange-trades-2024-03-13.json"), &[]);
+    let start = 1_677_628_800;
+    let many = format!("candles?granularity=300&start={start}&end={}", start + 301 * 300);
+    assert_eq!(ask(many).await, body(name, "error-too-many-candles.json"));
+    exchange.fault(Fault::Shutdown);
+    assert_eq!(client.until(of("error")).await["message"], "Server is shutting down");
+    exchange.stop().await;
+}
+
+#[tokio::test]
+async fn coinbase_advanced() {
+    let (name, file) = ("coinbase", "advanced.jsonl");
+    let (exchange, clock) = standing(Exchange::CoinbaseAdvanced, |_| {}).await;
+    let mut client = Client::connect(&exchange.ws_url, "").await;
+    let of = |channel: &'static str, kind: &'static str| {
+        move |one: &Value| {
+            let event = &one["events"][0];
+            one["channel"] == channel && (kind.is_empty() || event["type"] == kind)
+        }
+    };
+    let request = |channel: &str, product: &str| json!({ "type": "subscribe", "product_ids": [product], "channel": channel });
+    for channel in ["heartbeats", "candles", "market_trades"] {
+        client.send(&request(channel, "BTC-USD")).await;
+    }
+    let list = client.until(of("subscriptions", "")).await;
+    // What is subscribed differs.
+    check(&list, &message(name, file, of("subscriptions", "")), &["subscriptions"]);
+    let snapshot = client.until(of("candles", "snapshot")).await;
+    let recorded = message(name, file, of("candles", "update"));
+    check(&snapshot, &recorded, &[]);
+    let snapshot = client.until(of("market_trades", "snapshot")).await;
+    check(&snapshot, &message(name, file, of("market_trades", "snapshot")), &[]);
+    let beat = client.until(of("heartbeats", "")).await;
+    check(&beat, &message(name, file, of("heartbeats", "")), &[]);
+    go_on(&mut client, &clock, request("heartbeats", "BTC-USD")).await;
+    let (mut updates, mut number) = (0, beat["sequence_num"].as_u64().unwrap());
+    while updates < 2 {
+        let one = client.next_json().await;
+        number += 1;
+        assert_eq!(one["sequence_num"], number);
+        for channel in ["candles", "market_trades"] {
+            if of(channel, "update")(&one) {
+                check(&one, &message(name, file, of(channel, "update")), &[]);
+                updates += 1;
+            }
+        }
+    }
+    let path = |start: i64| {
+        let end = start + 6000;
+        format!(
+            "/api/v3/brokerage/market/products/BTC-USD/candles?granularity=FIVE_MINUTE&start={start}&end={end}"
+        )
+    };
+    let rows = get_json(&exchange.rest_url, &path(1_677_628_800)).await;
+    check(&rows, &body(name, "advanced-candles-1h.json"), &[]);
+    exchange.stop().await;
+}
+
+#[tokio::test]
+async fn coinbase_wants_a_subscription_soon() {
+    let soon = Some(std::time::Duration::from_millis(50));
+    for name in [Exchange::Coinbase, Exchange::CoinbaseAdvanced] {
+        let (exchange, _clock) = standing(name, |config| config.subscribe_within = soon).await;
+        let mut client = Client::connect(&exchange.ws_url, "").await;
+        assert_eq!(client.end().await.1.as_deref(), Some("disconnected"));
+        exchange.stop().await;
+    }
 }

@@ -14,6 +14,7 @@ mod binance;
 mod bybit;
 mod coinbase;
 mod coinbase_advanced;
+mod coinmetrics;
 mod damage;
 mod feed;
 mod http;

@@ -12,7 +12,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
 use super::guard::GuardedFile;
-use crate::columns::{Column, Columns};
+use crate::columns::{Column, Columns, Wanted};
 use crate::error::{HistoryError, Place, short};
 use crate::reader::{Row, RowSource};
 use crate::time::{TimeForm, Unit};
@@ -67,7 +67,7 @@ impl Default for Times {
 }
 
 impl ParquetRows {
-    pub(crate) fn open(name: &str, file: File) -> Result<Self, HistoryError> {
+    pub(crate) fn open(name: &str, file: File, wanted: Wanted<'_>) -> Result<Self, HistoryError> {
         let wrong = |reason: String| HistoryError::Parquet { file: name.to_owned(), reason };
         let io_error = |source| HistoryError::Open { file: name.to_owned(), source };
         let guard = GuardedFile::new(file.try_clone().map_err(io_error)?).map_err(io_error)?;
@@ -92,7 +92,7 @@ impl ParquetRows {
         let names: Vec<String> = schema.columns().iter().map(|column| name_of(column)).collect();
         let header =
             |reason| HistoryError::Header { file: name.to_owned(), place: Place::Row(0), reason };
-        let columns = Columns::find(&names).map_err(header)?;
+        let columns = Columns::find(&names, wanted).map_err(header)?;
         for column in &columns.numbers {
             check_number(&schema.column(column.index)).map_err(header)?;
         }

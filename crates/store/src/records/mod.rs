@@ -9,6 +9,7 @@
 //! | 5 | [`ForecastRecord`] | hot | stream, start |
 //! | 6 | [`BarRecord`] | hot | stream, open time, feed |
 //! | 7 | [`SettlementRecord`] | hot | stream |
+//! | 8 | [`ObservationRecord`] | hot | series, own time, time known |
 //! | 16 | [`ResultRecord`] | cold | stream, slot |
 //! | 17 | [`ScoredAnswerRecord`] | cold | stream, slot, miner |
 //! | 18 | [`EmaRecord`] | cold | stream |
@@ -22,6 +23,7 @@
 mod bar;
 mod candle;
 mod miner;
+mod observation;
 mod result;
 mod round;
 mod stream;
@@ -32,6 +34,7 @@ use forecastd_core::StreamId;
 pub use bar::{BarRecord, SettlementRecord};
 pub use candle::CandleRecord;
 pub use miner::{ForecastRecord, FrozenRecord};
+pub use observation::ObservationRecord;
 pub use result::{
     EmaHistoryRecord, EmaLine, EmaRecord, ResultRecord, ScheduleRecord, ScoreLine,
     ScoredAnswerRecord,
@@ -65,7 +68,7 @@ fn check<R: Record>(row_key: &[u8], value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All kinds, in the order of their numbers.
-pub(crate) const KINDS: [KindInfo; 14] = [
+pub(crate) const KINDS: [KindInfo; 15] = [
     info::<CandleRecord>(),
     info::<RoundRecord>(),
     info::<AnswerRecord>(),
@@ -73,6 +76,7 @@ pub(crate) const KINDS: [KindInfo; 14] = [
     info::<ForecastRecord>(),
     info::<BarRecord>(),
     info::<SettlementRecord>(),
+    info::<ObservationRecord>(),
     info::<ResultRecord>(),
     info::<ScoredAnswerRecord>(),
     info::<EmaRecord>(),

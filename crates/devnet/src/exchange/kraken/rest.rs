@@ -183,6 +183,7 @@ fn trade_row(execution: &Execution) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use forecastd_core::TradeId;
     use forecastd_exchange::kraken::rest::{decode_ohlc, decode_trades};
 
     use super::*;
@@ -237,7 +238,7 @@ mod tests {
             ids.extend(page.iter().map(|trade| trade.trade_id.clone().unwrap()));
             since = result["last"].as_str().unwrap().to_owned();
         }
-        let want: Vec<String> = (1..=150 * 12 + 1).map(|id| id.to_string()).collect();
+        let want: Vec<TradeId> = (1..=150 * 12 + 1_u64).map(TradeId::from).collect();
         assert_eq!(ids, want);
     }
 }
