@@ -434,7 +434,7 @@ mod tests {
             ("http://127.0.0.1.example", false),
         ] {
             let timeout = Duration::from_secs(1);
-            let reach = Reach { rest_url: url, timeout, proxy: None };
+            let reach = Way { rest_url: url, timeout, proxy: None };
             let client = HttpClient::new(&reach, &MANNERS).unwrap();
             assert_eq!(client.is_private(), is_private, "{url}");
         }

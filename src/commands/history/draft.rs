@@ -165,8 +165,7 @@ struct Sound {
 /// Cuts off what is torn and returns what is left.
 fn sound_part(path: &Path, file: &mut File, interval: Interval) -> anyhow::Result<Sound> {
     let whole = end_of_pages(file)?;
-    file.set_len(whole)
-        .with_context(|| format!("cutting the torn end of {}", path.display()))?;
+    file.set_len(whole).with_context(|| format!("cutting the torn end of {}", path.display()))?;
     let mut sound = Sound::default();
     for candle in CandleFile::open(path)?.strict(interval)? {
         sound.next_ms = Some(candle?.close_time_ms(interval));
