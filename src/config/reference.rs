@@ -56,7 +56,7 @@ impl<E: Entry> PartText for Vec<E> {
                 continue;
             }
             for (key, literal) in entry.literals() {
-                if key.is_required || literal != key.default {
+                if key.is_required || literal != key.default_text() {
                     push_line(text, format_args!("{} = {literal}", key.name));
                 }
             }
@@ -85,7 +85,7 @@ fn facts(key: &Key) -> String {
     let need = if key.is_required {
         "Must be given".to_owned()
     } else {
-        format!("Default {}", key.default)
+        format!("Default {}", key.default_text())
     };
     format!("{allowed}{unit}. {need}. Reload: {}.", key.class)
 }

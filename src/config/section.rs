@@ -30,6 +30,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Returns the default on one line; the compiler breaks long ones.
+    pub fn default_text(&self) -> String {
+        self.default.replace('\n', " ")
+    }
+
     /// Returns which values are allowed, for errors and for the commented file.
     pub fn allowed(&self) -> String {
         let (expected, range) = ((self.expected)(), self.rule.describe());

@@ -91,7 +91,7 @@ fn the_bounds_of_every_range_are_readable_and_in_order() {
         let defaults = S::default();
         for (key, literal) in defaults.literals() {
             let name = key.name;
-            assert_eq!(literal, key.default, "{name} is not written as it is shown");
+            assert_eq!(literal, key.default_text(), "{name} is not written as it is shown");
             let in_order = match key.rule {
                 value::Rule::Int(min, max) => min < max,
                 value::Rule::Float(min, max) => min < max,

@@ -73,9 +73,9 @@ fn actors_die_alone_and_come_back() {
         .await;
 
         let killed = kill_everybody(&network).await;
-        // Validator: candles, metagraph, evaluator, weights, query, feed, housekeeper; three
-        // miners: candles, metagraph, forecaster, responder, feed, housekeeper.
-        assert_eq!(killed, 7 + 3 * 6);
+        // Validator: candles, metagraph, evaluator, weights, query, four feeds, housekeeper; three
+        // miners: candles, columns, metagraph, forecaster, responder, four feeds, housekeeper.
+        assert_eq!(killed, 10 + 3 * 10);
         until("the first scores", || scored(&network) > 0).await;
         // Once more where it hurts: with rounds that are due, answered and paid for.
         assert_eq!(kill_everybody(&network).await, killed);

@@ -205,7 +205,7 @@ fn faulty_rows_are_told_with_their_lines_and_nothing_is_imported_from_behind_the
     for index in 0..20 {
         let close = if index == 12 { "x" } else { "2" };
         let at = 1_700_000_100 + if index == 15 { 14 } else { index } * 300;
-        text += &format!("{at},2,2,2,{close},1\n");
+        writeln!(text, "{at},2,2,2,{close},1").unwrap();
     }
     std::fs::write(&path, text).unwrap();
     let found = json(&["history", "verify", &path], 1);
@@ -295,7 +295,12 @@ async fn a_fetch_into_a_store_asks_for_what_is_missing_and_keeps_what_was_live()
 async fn a_running_daemon_is_read_and_not_written_to() {
     let place = Place::new();
     let config = project("config.toml");
-    let mut network = Talker::start(dev(&place.data(), Path::new(&config), &[]));
+    let mut command = dev(&place.data(), Path::new(&config), &[]);
+    // All exchanges replay the same recording, so that their candles agree.
+    command
+        .env("FORECASTD__DEV__DATA", project("data/btcusd-5m.csv.gz"))
+        .env("FORECASTD__DEV__START", "2025-01-11T00:00:00Z");
+    let mut network = Talker::start(command);
     // A forecast needs the whole window of candles.
     network.wait_for(|line| line["event"] == "forecast").await;
     let process = network.drain();
@@ -311,7 +316,11 @@ async fn a_running_daemon_is_read_and_not_written_to() {
     };
     for candle in &candles {
         let recorded = recorded[index(candle).unwrap()];
-        assert_eq!(Candle { trade_count: None, ..*candle }, recorded);
+        let prices = |of: &Candle| [of.open, of.high, of.low, of.close];
+        // A mean of equal prices may be off by a last bit.
+        let is_same = |(a, b): (f64, f64)| (a - b).abs() <= 1e-12 * b;
+        assert!(prices(candle).into_iter().zip(prices(&recorded)).all(is_same), "{candle:?}");
+        assert!(candle.volume >= recorded.volume);
     }
     let data = place.data();
     let import = ["history", "import", &out, "--stream", STREAM, "--data-dir"];

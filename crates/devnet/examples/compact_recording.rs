@@ -3,11 +3,11 @@
 //! ```text
 //! compact_recording <folder> <out>
 //! ```
-//! `<folder>` holds `<exchange>*.csv[.gz]` with the columns `open_time_ms,open,high,low,close,volume`
-//! first and rising times, of one minute or of five; `<out>` gets `<exchange>-5m.csv.gz`. Only what
-//! was recorded is joined: a minute that is missing stays missing, five of them are a missing row.
-//! Volumes are rounded to the exchanges' eight decimals, which takes away what adding them up in
-//! binary left behind. Of the file only 2023-03-01 to 2023-03-17 is used.
+//! `<folder>` holds `<exchange>-*` in any form that the history files have, of one minute or of five;
+//! `<out>` gets `<exchange>-5m.csv.gz`. Only what was recorded is joined: a minute that is missing
+//! stays missing, five of them are a missing row. Volumes are rounded to the exchanges' eight
+//! decimals, which takes away what adding them up in binary left behind. Of the files only 2023-03-01
+//! to 2023-03-17 is used.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use forecastd_core::features::compact;
 use forecastd_core::{Candle, Interval};
 use forecastd_exchange::Exchange;
-use forecastd_history::{CandleWriter, read_candles};
+use forecastd_history::{CandleWriter, detect_interval, read_candles};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -31,12 +31,23 @@ fn main() -> Result<(), Failure> {
         return Err("usage: compact_recording <folder> <out>".into());
     };
     for (exchange, path) in sources(&folder)? {
-        let parts = read(&path)?;
-        let candles = compact(&parts, FIVE);
-        let partial = candles.iter().filter(|(_, count)| *count < 5).count();
-        write(&out.join(format!("{exchange}-5m.csv.gz")), &candles)?;
-        let (rows, count) = (parts.len(), candles.len());
-        println!("{exchange}: {rows} rows, {count} candles, {partial} of less than five rows");
+        let interval = detect_interval(&path)?;
+        let mut parts = read_candles(&path, interval)?;
+        parts.retain(|candle| SPAN.contains(&candle.open_time_ms));
+        let mut writer = CandleWriter::create(&out.join(format!("{exchange}-5m.csv.gz")))?;
+        let whole = usize::try_from(FIVE.as_ms() / interval.as_ms())?;
+        let mut partial = 0;
+        for (candle, count) in compact(&parts, FIVE) {
+            partial += usize::from(count < whole);
+            let volume = format!("{:.8}", candle.volume).parse()?;
+            // The simulated exchange counts the executions that it derives.
+            writer.push(&Candle { volume, trade_count: None, ..candle })?;
+        }
+        let count = writer.finish()?;
+        println!(
+            "{exchange}: {} rows of {interval}, {count} candles, {partial} partial",
+            parts.len()
+        );
     }
     Ok(())
 }
@@ -55,20 +66,4 @@ fn sources(folder: &Path) -> Result<BTreeMap<Exchange, PathBuf>, Failure> {
         }
     }
     Ok(found)
-}
-
-fn read(path: &Path) -> Result<Vec<Candle>, Failure> {
-    let mut candles = read_candles(path, Interval::MINUTE)?;
-    candles.retain(|candle| SPAN.contains(&candle.open_time_ms));
-    Ok(candles)
-}
-
-fn write(path: &Path, candles: &[(Candle, usize)]) -> Result<(), Failure> {
-    let mut out = CandleWriter::create(path)?;
-    for (candle, _) in candles {
-        let volume = format!("{:.8}", candle.volume).parse()?;
-        out.push(&Candle { volume, ..*candle })?;
-    }
-    out.finish()?;
-    Ok(())
 }

@@ -77,16 +77,16 @@ pub(crate) struct WeightLimit {
     pub(crate) most: u32,
 }
 
-/// How a client reaches its host.
+/// The way of a client to its host.
 #[derive(Debug, Clone)]
-pub(crate) struct Reach<'a> {
+pub(crate) struct Way<'a> {
     pub(crate) rest_url: &'a str,
     /// Real time for one request.
     pub(crate) timeout: Duration,
     pub(crate) proxy: Option<&'a ProxyUrl>,
 }
 
-impl<'a> From<&'a FeedConfig> for Reach<'a> {
+impl<'a> From<&'a FeedConfig> for Way<'a> {
     fn from(config: &'a FeedConfig) -> Self {
         Self {
             rest_url: &config.rest_url,
@@ -123,9 +123,9 @@ impl fmt::Debug for HttpClient {
 }
 
 impl HttpClient {
-    pub(crate) fn new(reach: &Reach<'_>, manners: &'static Manners) -> Result<Self, ExchangeError> {
+    pub(crate) fn new(way: &Way<'_>, manners: &'static Manners) -> Result<Self, ExchangeError> {
         install_tls();
-        let Reach { rest_url, timeout, proxy } = *reach;
+        let Way { rest_url, timeout, proxy } = *way;
         let rule = "https://host or http://host";
         let base = Url::parse(rest_url).map_err(|_| refuse("rest_url", rest_url, rule))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -144,8 +144,8 @@ impl HttpClient {
         let client = builder
             .build()
             .map_err(|source| ExchangeError::Transport { path: "/".to_owned(), source })?;
-        let way = proxy.map(ProxyUrl::to_string).unwrap_or_default();
-        let pace = Pace::of(&format!("{base} {way}"));
+        let through = proxy.map(ProxyUrl::to_string).unwrap_or_default();
+        let pace = Pace::of(&format!("{base} {through}"));
         Ok(Self { client, base, manners, pace })
     }
 
@@ -396,8 +396,8 @@ mod tests {
             ..MANNERS
         };
         let timeout = Duration::from_secs(1);
-        let reach = Reach { rest_url: "http://weighed.made.up", timeout, proxy: None };
-        let client = HttpClient::new(&reach, &WEIGHED).unwrap();
+        let way = Way { rest_url: "http://weighed.made.up", timeout, proxy: None };
+        let client = HttpClient::new(&way, &WEIGHED).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(DATE, HeaderValue::from_static("Thu, 26 Nov 2026 03:18:20 GMT"));
         headers.insert("x-mbx-used-weight-1m", HeaderValue::from_static("4799"));
@@ -434,7 +434,7 @@ mod tests {
             ("http://127.0.0.1.example", false),
         ] {
             let timeout = Duration::from_secs(1);
-            let reach = Reach { rest_url: url, timeout, proxy: None };
+            let reach = Way { rest_url: url, timeout, proxy: None };
             let client = HttpClient::new(&reach, &MANNERS).unwrap();
             assert_eq!(client.is_private(), is_private, "{url}");
         }

@@ -3,8 +3,8 @@
 //!
 //! One adapter an exchange (a folder such as [`binance`]) translates its protocol into the
 //! normalised [`Message`]; everything else is shared: the socket loop, the continuity of final
-//! candles across outages, the bounded HTTP client, back-off. Adapters know no actors and keep no
-//! state on disk.
+//! candles across outages, candles from trades, the bounded HTTP client with its pace, proxies,
+//! back-off. Adapters know no actors and keep no state on disk.
 //!
 //! Limits: every foreign message, body, queue and number is bounded; a message that cannot be read
 //! is counted ([`FeedEvent::Dropped`]) and costs nothing else.

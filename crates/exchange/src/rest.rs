@@ -7,7 +7,7 @@ use forecastd_core::{Candle, Clock, Interval};
 
 use crate::continuity::Range;
 use crate::error::ExchangeError;
-use crate::http::{HttpClient, Manners, Reach};
+use crate::http::{HttpClient, Manners, Way};
 use crate::intervals::{self, Intervals};
 use crate::message::{CandleUpdate, DecodeError, symbol};
 use crate::paging::{Closing, check_page, existing, keep_closed, pages, unreadable};
@@ -65,10 +65,10 @@ impl std::fmt::Debug for CandleApi {
 impl RestClient {
     pub(crate) fn new(
         api: &'static CandleApi,
-        reach: &Reach<'_>,
+        way: &Way<'_>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ExchangeError> {
-        Ok(Self { api, http: HttpClient::new(reach, api.manners)?, clock })
+        Ok(Self { api, http: HttpClient::new(way, api.manners)?, clock })
     }
 
     pub(crate) const fn http(&self) -> &HttpClient {
@@ -188,8 +188,8 @@ macro_rules! rest_client {
                 clock: std::sync::Arc<dyn forecastd_core::Clock>,
                 timeout: std::time::Duration,
             ) -> Result<Self, $crate::ExchangeError> {
-                let reach = $crate::http::Reach { rest_url, timeout, proxy: None };
-                Ok(Self { rest: $crate::rest::RestClient::new(&$api, &reach, clock)? })
+                let way = $crate::http::Way { rest_url, timeout, proxy: None };
+                Ok(Self { rest: $crate::rest::RestClient::new(&$api, &way, clock)? })
             }
 
             /// Creates a client of the host, time-out and proxy of a feed's settings.

@@ -1,8 +1,9 @@
 //! The memory of a fetch into a file: `FILE.part`, candles as text behind a line that says of what.
 //!
-//! Rows are appended in rising order and forced to disk page by page. After a kill or a power cut
-//! the end may be torn: everything from the first line that is not whole and sound is cut off and
-//! fetched again. Nothing before it can be missing, so there is never a hole and never a row twice.
+//! Rows are appended in rising order and forced to disk page by page, each page with a checksum
+//! behind it. After a kill or a power cut the end may be torn: what comes behind the last page whose
+//! checksum fits is cut off and fetched again. Nothing before it can be missing, so there is never a
+//! hole and never a row twice.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -11,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use forecastd_core::{Candle, Interval};
-use forecastd_history::{CandleFile, HistoryError, MAX_LINE_BYTES, Place, StrictRows, csv_row};
+use forecastd_history::{CandleFile, HistoryError, MAX_LINE_BYTES, StrictRows, csv_row};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// What a draft holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +64,7 @@ impl Draft {
         let (mut next_ms, mut rows) = (head.from_ms, 0);
         let there = first_bytes(&mut file, start.len()).with_context(reading)?;
         if there == start.as_bytes() {
-            let sound = sound_part(&path, &mut file, interval)?;
+            let sound = sound_part(&path, &mut file, start.len(), interval)?;
             (next_ms, rows) = (sound.next_ms.unwrap_or(next_ms), sound.rows);
         } else {
             // Killed while the first lines were written; anything else is not ours to replace.
@@ -108,6 +110,10 @@ impl Draft {
             csv_row(&mut text, candle)?;
             next_ms = candle.close_time_ms(self.interval);
         }
+        if candles.is_empty() {
+            return Ok(());
+        }
+        text.extend_from_slice(mark(Sha256::digest(&text).as_slice()).as_bytes());
         let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
         written.with_context(|| format!("writing {}", self.path.display()))?;
         self.next_ms = next_ms;
@@ -146,52 +152,48 @@ struct Sound {
     rows: u64,
 }
 
-/// Cuts off what is torn and returns what is left.
-fn sound_part(path: &Path, file: &mut File, interval: Interval) -> anyhow::Result<Sound> {
-    let cut = |file: &File, length: u64| {
-        file.set_len(length).with_context(|| format!("cutting the torn end of {}", path.display()))
-    };
-    let whole = offset_behind_line(file, None)?;
-    cut(file, whole)?;
+/// Cuts off everything behind the last page whose mark fits and returns what is left.
+fn sound_part(
+    path: &Path,
+    file: &mut File,
+    start: usize,
+    interval: Interval,
+) -> anyhow::Result<Sound> {
+    let good = end_of_pages(file, start as u64)?;
+    file.set_len(good).with_context(|| format!("cutting the torn end of {}", path.display()))?;
     let mut sound = Sound::default();
     for candle in CandleFile::open(path)?.strict(interval)? {
-        let torn = match candle {
-            Ok(candle) => {
-                sound.next_ms = Some(candle.close_time_ms(interval));
-                sound.rows += 1;
-                continue;
-            }
-            Err(
-                HistoryError::Row { place, .. }
-                | HistoryError::Field { place, .. }
-                | HistoryError::Fields { place, .. }
-                | HistoryError::TooLarge { place, .. },
-            ) => place,
-            Err(error) => return Err(error.into()),
-        };
-        let (Place::Line(line) | Place::Row(line)) = torn;
-        let good = offset_behind_line(file, Some(line.saturating_sub(1)))?;
-        cut(file, good)?;
-        break;
+        sound.next_ms = Some(candle?.close_time_ms(interval));
+        sound.rows += 1;
     }
     Ok(sound)
 }
 
-/// Returns the offset behind the line of this number, or behind the last whole line.
-fn offset_behind_line(file: &mut File, line: Option<u64>) -> anyhow::Result<u64> {
-    file.rewind()?;
+/// Returns the offset behind the last page, from `start` on, whose mark fits.
+fn end_of_pages(file: &mut File, start: u64) -> anyhow::Result<u64> {
+    file.seek(SeekFrom::Start(start))?;
     let mut reader = BufReader::new(file);
-    let (mut offset, mut lines) = (0, 0);
-    let mut text = Vec::new();
-    while line.is_none_or(|line| lines < line) {
-        text.clear();
+    let (mut offset, mut good) = (start, start);
+    let mut page = Sha256::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
         let limit = MAX_LINE_BYTES as u64 + 1;
-        let count = (&mut reader).take(limit).read_until(b'\n', &mut text)?;
-        if !text.ends_with(b"\n") {
-            break;
+        offset += (&mut reader).take(limit).read_until(b'\n', &mut line)? as u64;
+        if !line.ends_with(b"\n") {
+            return Ok(good);
         }
-        offset += count as u64;
-        lines += 1;
+        if !line.starts_with(b"#") {
+            page.update(&line);
+        } else if line == mark(page.finalize_reset().as_slice()).as_bytes() {
+            good = offset;
+        } else {
+            return Ok(good);
+        }
     }
-    Ok(offset)
+}
+
+/// The line behind a page: a checksum of its lines.
+fn mark(digest: &[u8]) -> String {
+    format!("# {}\n", hex::encode(digest))
 }

@@ -73,7 +73,7 @@ async fn refusals_have_their_class(exchange: Exchange) {
     let unknown = "NOPE".to_owned() + &exchange.default_config().symbol;
     let (source, _) = source(exchange, &running, &clock);
     let error = source.candles(&unknown, FIVE, from, to).await.unwrap_err();
-    assert!(matches!(error, ExchangeError::Refused { .. }), "{error:?}");
+    assert!(matches!(error, ExchangeError::UnknownSymbol { .. }), "{error:?}");
     running.stop().await;
 }
 

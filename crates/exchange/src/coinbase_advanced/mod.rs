@@ -3,8 +3,8 @@
 //! Source: `docs.cdp.coinbase.com` (Advanced Trade: WebSocket channels `candles`, `market_trades` and
 //! `heartbeats`, REST public product candles). The candle channel knows five minutes only, marks
 //! nothing as final and may correct a candle after its end: it tells forming candles here, and every
-//! final one is confirmed by REST first. Candles of another length come by REST alone, with the trades
-//! as the sign that the market lives.
+//! final one is confirmed by REST first and told as a backfill. Candles of another length come by REST
+//! alone, with the trades as the sign that the market lives.
 
 pub mod message;
 pub mod rest;

@@ -10,7 +10,7 @@ use super::message::{Page, decode_page, explain};
 use super::{API_URL, ApiKey, COMMUNITY_URL, Kind, SeriesConfig};
 use crate::config::refuse;
 use crate::error::ExchangeError;
-use crate::http::{HttpClient, Manners, Reach};
+use crate::http::{HttpClient, Manners, Way};
 use crate::paging::unreadable;
 
 /// Rows of a page: half of what is allowed, so that a page of candles fits into a bounded body.
@@ -57,7 +57,7 @@ impl CoinMetrics {
             None => (COMMUNITY_URL, &COMMUNITY),
         };
         let url = url.unwrap_or(public);
-        let http = HttpClient::new(&Reach { rest_url: url, timeout, proxy: None }, manners)?;
+        let http = HttpClient::new(&Way { rest_url: url, timeout, proxy: None }, manners)?;
         if key.is_some() && !http.is_private() {
             return Err(refuse("url", url, "https://host where a key is sent"));
         }

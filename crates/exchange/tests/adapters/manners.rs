@@ -1,13 +1,15 @@
 //! What a feed does when an exchange does not want it, or does not know its market.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use forecastd_exchange::{Exchange, FeedConfig};
+use forecastd_core::ManualClock;
+use forecastd_exchange::{Exchange, ExchangeError, FeedConfig};
 
-use crate::STEP;
 use crate::feed::RunningFeed;
 use crate::http::{HttpServer, http, ok};
 use crate::stream::StreamServer;
+use crate::{FIVE, STEP, fixture};
 
 /// The reason and pause of a feed whose WebSocket host answers like this.
 async fn refused(exchange: Exchange, answer: Vec<u8>) -> (String, Duration) {
@@ -94,4 +96,52 @@ async fn a_market_of_which_rest_says_nothing_goes_on() {
     peer.send(kline).await;
     assert_eq!(feed.forming().await.open_time_ms, 9 * STEP);
     feed.stop().await;
+}
+
+/// Asks the source of an exchange that answers like this about its main market.
+async fn checked(exchange: Exchange, answer: Vec<u8>) -> Result<(), ExchangeError> {
+    let server = HttpServer::start(move |_| answer.clone()).await;
+    let config = FeedConfig { rest_url: server.url.clone(), ..exchange.default_config() };
+    let symbol = config.symbol.clone();
+    let clock = Arc::new(ManualClock::new(1_000_000 * STEP));
+    let (_feed, source) = exchange.open(config, clock, 1).unwrap();
+    let answer = source.check_symbol(&symbol, FIVE).await;
+    assert_eq!(server.targets().len(), 1, "{exchange}");
+    answer
+}
+
+#[tokio::test]
+async fn every_exchange_can_be_asked_whether_it_has_a_market() {
+    let not_found = |body: &str| http("404 Not Found", "", body);
+    for (exchange, unknown, empty) in [
+        (
+            Exchange::Binance,
+            http("400 Bad Request", "", r#"{"code":-1121,"msg":"Invalid symbol."}"#),
+            "[]",
+        ),
+        (
+            Exchange::Bybit,
+            ok(r#"{"retCode":10001,"retMsg":"Not supported symbols","result":{}}"#),
+            r#"{"retCode":0,"retMsg":"OK","result":{"symbol":"BTCUSDT","list":[]},"time":1}"#,
+        ),
+        (Exchange::Coinbase, not_found(r#"{"message":"NotFound"}"#), "[]"),
+        (
+            Exchange::CoinbaseAdvanced,
+            not_found(r#"{"error":"NOT_FOUND","message":"valid product required"}"#),
+            r#"{"candles":[]}"#,
+        ),
+        (
+            Exchange::Kraken,
+            ok(&fixture("kraken/rest/error-unknown-pair.json")),
+            r#"{"error":[],"result":{"XXBTZUSD":[],"last":1}}"#,
+        ),
+    ] {
+        let error = checked(exchange, unknown).await.unwrap_err();
+        assert!(matches!(error, ExchangeError::UnknownSymbol { .. }), "{exchange}: {error}");
+        assert!(error.to_string().contains(exchange.symbols_listed_at()), "{error}");
+        // A market of which there is nothing new is a market; an exchange that fails says nothing.
+        checked(exchange, ok(empty)).await.unwrap();
+        let error = checked(exchange, http("503 Down", "", "")).await.unwrap_err();
+        assert!(error.is_retryable(), "{exchange}: {error}");
+    }
 }
