@@ -7,12 +7,12 @@ use forecastd_models::ModelInput;
 
 use crate::settings::StreamSettings;
 
-/// Returns the number of candles that a forecast needs, the warm-up of the features included.
+/// Returns the number of candles behind a whole window, the warm-up of the features included.
 pub(crate) fn needed_candles(settings: &StreamSettings) -> usize {
     settings.spec.lookback.saturating_add(settings.features.warm_up())
 }
 
-/// Builds the input from `candles`, rising, at least [`needed_candles`] of them.
+/// Builds the input from `candles`, rising; with fewer than [`needed_candles`] some features are missing.
 ///
 /// # Errors
 /// [`FeatureError`], as while the history is not there yet.

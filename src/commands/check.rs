@@ -1,13 +1,15 @@
 //! `forecastd check-config`: every fault of a configuration file.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use forecastd_chain::{Chain as _, ChainConfig, Subtensor};
-use forecastd_models::ModelKind;
+use forecastd_core::{ColumnName, FeatureSpec};
+use forecastd_models::{CheckpointConfig, ModelKind};
 
 use crate::cli::{CheckConfigArgs, GlobalArgs};
 use crate::commands::run::key;
-use crate::config::{Config, ConfigError, ConfigErrors};
+use crate::config::{Config, ConfigError, ConfigErrors, ModelConfig};
 use crate::exit::Exit;
 use crate::output;
 
@@ -21,6 +23,7 @@ pub async fn check(global: &GlobalArgs, arguments: &CheckConfigArgs) -> Exit {
     let config = match Config::load(path) {
         Ok(loaded) => {
             warn_of_checkpoints(&loaded.config);
+            warn_of_sources(&loaded.config);
             loaded
         }
         Err(errors) => return report(&errors, arguments.json),
@@ -64,6 +67,7 @@ fn warn_of_checkpoints(config: &Config) {
     for model in config.model.iter().filter(|model| model.kind == ModelKind::Burn) {
         let Some(directory) = &model.checkpoint else { continue };
         if directory.join("config.json").is_file() {
+            warn_of_features(config, model, directory);
             continue;
         }
         let what_then = if directory.ends_with("lstm-small") {
@@ -76,6 +80,56 @@ fn warn_of_checkpoints(config: &Config) {
             model.name,
             directory.display()
         ));
+    }
+}
+
+/// Says which features of a checkpoint its stream does not have.
+fn warn_of_features(config: &Config, model: &ModelConfig, directory: &Path) {
+    // What is wrong with the checkpoint itself, `run` says.
+    let Ok(checkpoint) = CheckpointConfig::read(directory) else { return };
+    let Some(needs) = checkpoint.network.features else { return };
+    let Some(stream) = config.stream.iter().find(|stream| stream.id == model.stream) else {
+        return;
+    };
+    let lacks: Vec<String> = needs
+        .names()
+        .iter()
+        .filter(|name| !stream.features.contains(name))
+        .map(ToString::to_string)
+        .collect();
+    if !lacks.is_empty() {
+        output::warning(&format_args!(
+            "model `{}` needs {}; add to `features` of stream {}",
+            model.name,
+            lacks.join(", "),
+            stream.id
+        ));
+    }
+    if needs.warm_up() > 0 && needs.indicators() != stream.indicators {
+        output::warning(&format_args!(
+            "model `{}` was trained on the other definition of the indicators; change `indicators` of \
+             stream {}",
+            model.name, stream.id
+        ));
+    }
+}
+
+/// Says which columns that streams use cannot be read as things are.
+fn warn_of_sources(config: &Config) {
+    let used = config.stream.iter().flat_map(|stream| &stream.features);
+    let used: Vec<&str> = used.filter_map(FeatureSpec::column).map(ColumnName::as_str).collect();
+    for source in config.source.iter().filter(|source| used.contains(&&*source.name)) {
+        if let Some(path) = source.path.as_ref().filter(|path| !path.is_file()) {
+            let (name, path) = (&source.name, path.display());
+            output::warning(&format_args!("source `{name}`: {path} is no file"));
+        }
+        let variable = &source.api_key_env;
+        if !variable.is_empty() && std::env::var_os(variable).is_none() {
+            let name = &source.name;
+            output::warning(&format_args!(
+                "source `{name}`: environment variable {variable} is not set"
+            ));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod commands;
 mod config;
 #[cfg(feature = "devnet")]
 mod faults;
+mod features;
 #[cfg(feature = "devnet")]
 mod fetch;
 #[cfg(feature = "devnet")]

@@ -61,11 +61,12 @@ impl Window {
         columns: &Columns,
     ) -> Option<ModelInput> {
         let spec = &settings.spec;
-        let needed = needed_candles(settings);
         let (newest_open_ms, (_, state)) = self.candles.last_key_value()?;
         let (oldest_open_ms, _) = self.candles.first_key_value()?;
         let steps = (newest_open_ms - oldest_open_ms) / spec.interval.as_ms() + 1;
-        if self.candles.len() < needed || usize::try_from(steps).ok()? != needed {
+        // Without its warm-up a feature is missing, and the models that need none answer.
+        let count = self.candles.len();
+        if count < spec.lookback || usize::try_from(steps).ok()? != count {
             return None;
         }
         let start_ms = newest_open_ms + spec.interval.as_ms();
@@ -185,7 +186,9 @@ mod tests {
         let candles: Vec<(Candle, BarState)> =
             (1..12).map(|step| row(step, step as f64, BarState::Complete)).collect();
         window.take(&settings, &candles);
-        assert!(window.hand_over(&settings, &columns).is_none(), "nine of warm-up, three rows");
+        // Nine candles of warm-up and three rows make twelve.
+        let early = window.hand_over(&settings, &columns).unwrap().features.unwrap();
+        assert!(early.missing.contains(&"ema(2)".parse().unwrap()));
         window.take(&settings, &[row(12, 12.0, BarState::Complete)]);
         let input = window.hand_over(&settings, &columns).unwrap();
         assert_eq!(closes(&input), [10.0, 11.0, 12.0]);

@@ -110,7 +110,7 @@ pub(super) async fn load_history(
         warn!(actor = "candles", feed, %error, "history of an exchange not fetched");
     }
     let (rows, holes) = close_holes(shelf, lock, from_ms, to_ms).await.map_err(at_once)?;
-    if !has_answer && (holes > 0 || rows.len() < needed) {
+    if !has_answer && (holes > 0 || rows.len() < spec.lookback) {
         let waits = fetched.failed.iter().filter_map(|(_, error)| error.retry_after());
         let wait = waits.min().unwrap_or_default();
         return Err((ActorError::NotReady("no exchange gave the history"), wait));

@@ -1,5 +1,7 @@
 //! The lookback window of a model.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::rows::Run;
@@ -61,7 +63,7 @@ pub enum FeatureError {
     /// There is no candle at or before the first needed one.
     #[error("no candle at or before {needed_ms} ms, backfill the history of the stream")]
     NoHistory {
-        /// Closing time of the first candle that is needed, warm-up included.
+        /// Closing time of the first row.
         needed_ms: i64,
     },
     /// The candles are not in rising order of time.
@@ -109,10 +111,10 @@ impl Window {
 /// Builds the window of `spec.lookback` rows that ends at `end_ms`, for training, back-tests and live
 /// forecasts alike.
 ///
-/// `candles`: in rising order, from `set.warm_up()` candles before the first row on; those that close
-/// after `end_ms` are not looked at. A missing candle becomes a flat one at the close before, never
-/// after. A feature that lacks a value in some row gets no column and is named in
-/// [`Window::missing`], so that it costs nobody who does not need it.
+/// `candles`: in rising order, from `set.warm_up()` candles before the first row on where there are as
+/// many; those that close after `end_ms` are not looked at. A missing candle becomes a flat one at the
+/// close before, never after. A feature that lacks a value in some row, as without its warm-up, gets
+/// no column and is named in [`Window::missing`], so that it costs nobody who does not need it.
 ///
 /// # Errors
 /// [`FeatureError`]; with [`FeatureError::NoHistory`] a backfill helps.
@@ -123,17 +125,18 @@ pub fn build_window(
     set: &FeatureSet,
     end_ms: i64,
 ) -> Result<Lookback, FeatureError> {
-    let (rows, warm_up) = (spec.lookback, set.warm_up());
-    let needed = rows.saturating_add(warm_up);
-    if rows == 0 || needed > MAX_ROWS {
+    let rows = spec.lookback;
+    let wanted = rows.saturating_add(set.warm_up());
+    if rows == 0 || wanted > MAX_ROWS {
         return Err(FeatureError::Size { rows });
     }
-    let mut run = without_holes(candles, spec.interval, needed, end_ms)?;
+    let mut run = without_holes(candles, spec.interval, rows..=wanted, end_ms)?;
+    let warm_up = run.candles.len() - rows;
     let source = Run::new(&run.candles, spec.interval, columns, set);
     let (mut features, mut missing, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for feature in set.names() {
         let column: Option<Vec<f64>> =
-            (warm_up..needed).map(|index| source.value(feature, index)).collect();
+            (warm_up..warm_up + rows).map(|index| source.value(feature, index)).collect();
         match column {
             Some(column) => {
                 features.push(feature.clone());
@@ -172,11 +175,12 @@ impl Filled {
     }
 }
 
-/// Returns the `count` candles whose last one closes at `end_ms`, holes filled from the past.
+/// Returns the candles whose last one closes at `end_ms`, holes filled from the past: as many of
+/// `count` as there are.
 fn without_holes(
     candles: &[Candle],
     interval: Interval,
-    count: usize,
+    count: RangeInclusive<usize>,
     end_ms: i64,
 ) -> Result<Filled, FeatureError> {
     if !interval.is_aligned(end_ms) {
@@ -186,8 +190,12 @@ fn without_holes(
     {
         return Err(FeatureError::Unsorted(pair[1].open_time_ms));
     }
-    let span_ms = interval.as_ms().saturating_mul(i64::try_from(count).unwrap_or(i64::MAX));
-    let first_ms = end_ms.saturating_sub(span_ms);
+    let first_of = |count: usize| {
+        let span_ms = interval.as_ms().saturating_mul(i64::try_from(count).unwrap_or(i64::MAX));
+        end_ms.saturating_sub(span_ms)
+    };
+    let oldest_ms = candles.first().map_or(i64::MAX, |candle| interval.ceil(candle.open_time_ms));
+    let first_ms = first_of(*count.end()).max(oldest_ms).min(first_of(*count.start()));
     // The newest candle that opens at or before the first step stands for it, or before it.
     let begin = candles.partition_point(|candle| candle.open_time_ms <= first_ms);
     let end = candles.partition_point(|candle| candle.open_time_ms < end_ms);
@@ -202,7 +210,7 @@ fn without_holes(
     let first = if is_real { *first } else { first.flat_after(first_ms) };
     let found: Vec<Candle> = std::iter::once(first).chain(later.iter().copied()).collect();
     let (filled, _) = fill_from_past(interval, &found, first_ms, end_ms);
-    debug_assert_eq!(filled.len(), count);
+    debug_assert!(count.contains(&filled.len()));
     let found_ms =
         found.iter().skip(usize::from(!is_real)).map(|candle| candle.open_time_ms).collect();
     Ok(Filled { candles: filled, found_ms })
