@@ -14,25 +14,25 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use forecastd_core::bars::{Bar, BarState, LeftOutReason};
-use forecastd_core::realised::{Realised, fill_from_past};
+use forecastd_core::realised::Realised;
 use forecastd_core::{Candle, StreamId};
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
 use crate::error::ActorError;
-use crate::events::Event;
 use crate::forecaster::WindowReady;
 use crate::guard;
-use crate::model_input::needed_candles;
 use crate::node::Node;
 use crate::settings::StreamSettings;
 use crate::vitals::Vitals;
 
 mod shelf;
 mod window;
+mod work;
 
-use shelf::{Absent, Decided, Joined, Shelf, remember, source_id};
+use shelf::{Absent, Joined, Shelf, remember, source_id};
 use window::Window;
+use work::{Outcome, fill, load_history, merge, realise};
 
 /// Requests that wait for this actor; feeds wait for each candle, so the queue stays short.
 const MAILBOX: usize = 64;
@@ -40,9 +40,6 @@ const MAILBOX: usize = 64;
 const HISTORY_RETRY: Duration = Duration::from_secs(2);
 /// Greatest pause before the history is asked for again.
 const HISTORY_RETRY_MAX: Duration = Duration::from_mins(1);
-/// Candles after a horizon among which the witness of its settlement is looked for: a day of five
-/// minutes.
-const WITNESS_CANDLES: i64 = 288;
 /// Most candles that wait for late exchanges at the same time.
 const MAX_WAITING: usize = 4_096;
 
@@ -120,6 +117,10 @@ pub struct Candles {
     /// Candles whose timer runs.
     waiting: BTreeSet<(StreamId, i64)>,
     absent: BTreeMap<StreamId, Absent>,
+    /// Streams whose window has a hole that is being closed.
+    filling: BTreeSet<StreamId>,
+    /// A hole that could not be closed; it is left to leave the window.
+    unfillable: BTreeMap<StreamId, (i64, i64)>,
     resume_after: Duration,
 }
 
@@ -133,6 +134,8 @@ impl Candles {
             locks: BTreeMap::new(),
             waiting: BTreeSet::new(),
             absent: BTreeMap::new(),
+            filling: BTreeSet::new(),
+            unfillable: BTreeMap::new(),
             resume_after: Duration::ZERO,
         }
     }
@@ -156,8 +159,14 @@ impl Candles {
         remember(self.absent.entry(stream.clone()).or_default(), more);
     }
 
-    /// Takes candles that are on disk into the window and tells who waits for a whole one.
-    fn accept(&mut self, settings: &StreamSettings, candles: &[(Candle, BarState)]) {
+    /// Takes candles that are on disk into the window and tells who waits for a whole one. A hole in
+    /// it is closed before anybody forecasts.
+    fn accept(
+        &mut self,
+        ctx: &mut Context<Self>,
+        settings: &StreamSettings,
+        candles: &[(Candle, BarState)],
+    ) {
         let spec = &settings.spec;
         let window = self.windows.entry(spec.id.clone()).or_default();
         window.take(settings, candles);
@@ -165,6 +174,10 @@ impl Candles {
         self.node.boards.update(|live| {
             live.newest_candle.insert(spec.id.clone(), board);
         });
+        if let Some(hole) = window.hole(spec.interval) {
+            self.fill(ctx, &spec.id.clone(), hole);
+            return;
+        }
         let Some(input) = window.hand_over(settings, &self.node.boards.columns.load()) else {
             debug!(actor = "candles", stream = %spec.id, have = window.len(), "nothing to hand over");
             return;
@@ -175,6 +188,34 @@ impl Candles {
             // The next candle brings a newer window; the forecaster lost nothing it could keep.
             warn!(actor = "candles", %error, "window not handed over");
         }
+    }
+
+    /// Closes a hole of a window, one at a time.
+    fn fill(&mut self, ctx: &mut Context<Self>, stream: &StreamId, hole: (i64, i64)) {
+        if self.unfillable.get(stream) == Some(&hole) || !self.filling.insert(stream.clone()) {
+            return;
+        }
+        let (shelf, lock, absent) = (self.shelf(stream), self.lock(stream), self.absent(stream));
+        let id = stream.clone();
+        let work = async move {
+            let filled = async {
+                let shelf = shelf?;
+                let outcome = fill(&shelf, &lock, hole, &absent).await?;
+                Ok((shelf, outcome))
+            };
+            // An error ends the filling as well: the next candle finds the hole again.
+            Ok((id, filled.await))
+        };
+        guard::spawn(self, ctx, "closing a hole", work, move |actor, ctx, (stream, filled)| {
+            actor.filling.remove(&stream);
+            let (shelf, outcome): (Shelf, Outcome) = filled?;
+            if outcome.candles.is_empty() {
+                warn!(actor = "candles", %stream, ?hole, "hole cannot be closed");
+                actor.unfillable.insert(stream, hole);
+            }
+            actor.decided(ctx, &shelf, outcome);
+            Ok(())
+        });
     }
 
     /// Tells the operator of exchanges whose prices are away from the others'.
@@ -216,12 +257,12 @@ impl Candles {
                     }
                 }
             };
-            guard::spawn(self, ctx, "loading history", load, |actor, _, (shelf, loaded)| {
+            guard::spawn(self, ctx, "loading history", load, |actor, ctx, (shelf, loaded)| {
                 let (candles, absent) = loaded;
                 let stream = &shelf.settings.spec.id;
                 info!(actor = "candles", %stream, count = candles.len(), "history loaded");
                 actor.note_absent(stream, absent);
-                actor.accept(&shelf.settings, &candles);
+                actor.accept(ctx, &shelf.settings, &candles);
                 Ok(())
             });
         }
@@ -242,7 +283,7 @@ impl Candles {
                 ctx.run_later(wait, move |_, ctx| ctx.notify(MergeDue { stream, open_time_ms }));
             }
         }
-        self.accept(&shelf.settings, &outcome.candles);
+        self.accept(ctx, &shelf.settings, &outcome.candles);
     }
 
     /// Stores bars of a feed, merges what is ready and completes the window around it.
@@ -253,12 +294,10 @@ impl Candles {
         bars: Vec<Bar>,
     ) -> ResponseActFuture<Self, Result<(), ActorError>> {
         let (shelf, lock) = (self.shelf(stream), self.lock(stream));
-        let absent = self.absent(stream);
-        let newest = self.newest(stream);
         let work = async move {
             let shelf = shelf?;
             let open_times = shelf.put(&feed, &bars).await?;
-            let outcome = merge(&shelf, &lock, &open_times, newest, &absent).await?;
+            let outcome = merge(&shelf, &lock, &open_times).await?;
             Ok((shelf, outcome))
         };
         guard::run_async(self, "storing bars", work, |actor, ctx, (shelf, outcome)| {
@@ -266,157 +305,6 @@ impl Candles {
             Ok(())
         })
     }
-
-    fn newest(&self, stream: &StreamId) -> Option<i64> {
-        self.windows.get(stream).and_then(Window::newest_open_ms)
-    }
-}
-
-/// What became of intervals, and what the window needs of it.
-#[derive(Debug, Default)]
-struct Outcome {
-    decided: Decided,
-    /// Candles for the window: those decided, and before them what closes a hole.
-    candles: Vec<(Candle, BarState)>,
-    absent: Absent,
-}
-
-/// Merges intervals that are ready; a hole between the window and the first of them is closed
-/// before anybody forecasts.
-async fn merge(
-    shelf: &Shelf,
-    lock: &Mutex<()>,
-    open_times: &[i64],
-    newest_known: Option<i64>,
-    absent: &Absent,
-) -> Result<Outcome, ActorError> {
-    let mut outcome = Outcome::default();
-    {
-        let _held = lock.lock().await;
-        outcome.decided = shelf.decide(open_times).await?;
-    }
-    let joined = outcome.decided.joined.iter();
-    outcome.candles = joined.map(|joined| (joined.candle, joined.state)).collect();
-    if let (Some(newest_known), Some((last, _))) = (newest_known, outcome.candles.last())
-        && has_hole(shelf, newest_known, &outcome.candles)
-    {
-        let (from_ms, to_ms) = (newest_known, last.open_time_ms);
-        let fetched = shelf.fetch_missing(from_ms, to_ms, absent).await?;
-        for (feed, error) in &fetched.failed {
-            // Going blind would be worse than a flat stretch that is said to be one.
-            warn!(actor = "candles", feed, %error, from_ms, to_ms, "hole not fetched");
-        }
-        let (filled, holes) = close_holes(shelf, lock, from_ms, to_ms).await?;
-        let stream = shelf.settings.spec.id.clone();
-        let backfilled = holes == 0;
-        shelf.node.events.emit(Event::Gap { stream, feed: None, from_ms, to_ms, backfilled });
-        outcome.candles.splice(0..0, filled);
-        outcome.absent = fetched.absent;
-    }
-    Ok(outcome)
-}
-
-/// Tells whether an interval is missing between the window and the newest of `candles`, which rise.
-fn has_hole(shelf: &Shelf, newest_known: i64, candles: &[(Candle, BarState)]) -> bool {
-    let step_ms = shelf.settings.spec.interval.as_ms();
-    let mut expected_ms = newest_known + step_ms;
-    for (candle, _) in candles.iter().filter(|(candle, _)| candle.open_time_ms > newest_known) {
-        if candle.open_time_ms != expected_ms {
-            return true;
-        }
-        expected_ms += step_ms;
-    }
-    false
-}
-
-/// Merges all of `[from_ms, to_ms)` and fills what is missing flat from the past; returns the row
-/// from the first known candle on, and the number of holes in it.
-async fn close_holes(
-    shelf: &Shelf,
-    lock: &Mutex<()>,
-    from_ms: i64,
-    to_ms: i64,
-) -> Result<(Vec<(Candle, BarState)>, usize), ActorError> {
-    let _held = lock.lock().await;
-    shelf.join_range(from_ms, to_ms).await?;
-    let mut known = shelf.candles(from_ms, to_ms)?;
-    // What was filled before is filled anew: there may be a better past by now.
-    known.retain(|_, record| record.state != BarState::Void);
-    let found: Vec<Candle> = known.values().map(|record| record.candle).collect();
-    let (filled, holes) = fill_from_past(shelf.settings.spec.interval, &found, from_ms, to_ms);
-    let state_of = |candle: &Candle| {
-        known.get(&candle.open_time_ms).map_or(BarState::Void, |record| record.state)
-    };
-    let rows: Vec<(Candle, BarState)> =
-        filled.into_iter().map(|candle| (candle, state_of(&candle))).collect();
-    let void: Vec<Candle> = rows
-        .iter()
-        .filter(|(_, state)| *state == BarState::Void)
-        .map(|(candle, _)| *candle)
-        .collect();
-    shelf.put_void(&void).await?;
-    Ok((rows, holes))
-}
-
-/// Reads the newest lookback window: from the store, the rest by REST, holes filled from the past.
-/// With an error comes how long an exchange asked us to wait.
-async fn load_history(
-    shelf: &Shelf,
-    lock: &Mutex<()>,
-) -> Result<(Vec<(Candle, BarState)>, Absent), (ActorError, Duration)> {
-    let spec = &shelf.settings.spec;
-    let to_ms = spec.interval.floor(shelf.node.market.now_ms());
-    let needed = needed_candles(&shelf.settings);
-    let span_ms = spec.interval.as_ms() * i64::try_from(needed + 1).unwrap_or(i64::MAX);
-    let from_ms = to_ms - span_ms;
-    let at_once = |error| (error, Duration::ZERO);
-    let fetched = shelf.fetch_missing(from_ms, to_ms, &Absent::new()).await.map_err(at_once)?;
-    let has_answer = fetched.failed.len() < shelf.settings.feeds.len();
-    for (feed, error) in &fetched.failed {
-        warn!(actor = "candles", feed, %error, "history of an exchange not fetched");
-    }
-    let (rows, holes) = close_holes(shelf, lock, from_ms, to_ms).await.map_err(at_once)?;
-    if !has_answer && (holes > 0 || rows.len() < spec.lookback) {
-        let waits = fetched.failed.iter().filter_map(|(_, error)| error.retry_after());
-        let wait = waits.min().unwrap_or_default();
-        return Err((ActorError::NotReady("no exchange gave the history"), wait));
-    }
-    if holes > 0 {
-        let (stream, backfilled) = (spec.id.clone(), false);
-        shelf.node.events.emit(Event::Gap { stream, feed: None, from_ms, to_ms, backfilled });
-    }
-    Ok((rows, fetched.absent))
-}
-
-/// Returns what came true, once the exchanges were asked for all bars that are missing.
-async fn realise(
-    shelf: &Shelf,
-    lock: &Mutex<()>,
-    start_ms: i64,
-    absent: &Absent,
-) -> Result<(Realised, Absent), ActorError> {
-    let spec = &shelf.settings.spec;
-    let step_ms = spec.interval.as_ms();
-    let end_ms = spec.end_ms(start_ms);
-    let now_ms = shelf.node.market.now_ms();
-    if now_ms < end_ms + step_ms {
-        return Ok((Realised::NotYet, Absent::new()));
-    }
-    // The very next candle may be missing too: any later one is as good a witness.
-    let to_ms = spec.interval.floor(now_ms).min(end_ms + WITNESS_CANDLES * step_ms);
-    let fetched = shelf.fetch_missing(start_ms - step_ms, to_ms, absent).await?;
-    // An exchange that will never answer says as much as one that has nothing.
-    let is_silent = fetched.failed.iter().any(|(_, error)| error.is_retryable());
-    let max_missing = shelf.node.settings.load().validator.max_missing_candles;
-    let _held = lock.lock().await;
-    // While an exchange does not answer, nothing says that it lacks a candle: no hole is filled.
-    let max_missing = if is_silent { 0 } else { max_missing };
-    let realised = shelf.realise(start_ms, to_ms, max_missing).await?;
-    let realised = match realised {
-        Realised::Missing { .. } if is_silent => Realised::NotYet,
-        realised => realised,
-    };
-    Ok((realised, fetched.absent))
 }
 
 impl Actor for Candles {
@@ -434,6 +322,8 @@ impl Supervised for Candles {
         self.locks.clear();
         self.waiting.clear();
         self.absent.clear();
+        self.filling.clear();
+        self.unfillable.clear();
         self.resume_after = guard::restarted(self);
     }
 }
@@ -455,10 +345,9 @@ impl Handler<MergeDue> for Candles {
         let MergeDue { stream, open_time_ms } = message;
         self.waiting.remove(&(stream.clone(), open_time_ms));
         let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
-        let (absent, newest) = (self.absent(&stream), self.newest(&stream));
         let work = async move {
             let shelf = shelf?;
-            let outcome = merge(&shelf, &lock, &[open_time_ms], newest, &absent).await?;
+            let outcome = merge(&shelf, &lock, &[open_time_ms]).await?;
             Ok((shelf, outcome))
         };
         guard::spawn(self, ctx, "merging late bars", work, |actor, ctx, (shelf, outcome)| {
@@ -493,11 +382,10 @@ impl Handler<CandleDoubted> for Candles {
     fn handle(&mut self, message: CandleDoubted, ctx: &mut Self::Context) {
         let CandleDoubted { stream, feed, open_time_ms } = message;
         let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
-        let (absent, newest) = (self.absent(&stream), self.newest(&stream));
         let work = async move {
             let shelf = shelf?;
             shelf.doubt(&feed, open_time_ms).await?;
-            let outcome = merge(&shelf, &lock, &[open_time_ms], newest, &absent).await?;
+            let outcome = merge(&shelf, &lock, &[open_time_ms]).await?;
             Ok((shelf, outcome))
         };
         guard::spawn(self, ctx, "confirming a candle", work, |actor, ctx, (shelf, outcome)| {

@@ -115,6 +115,7 @@ fn the_bounds_of_every_range_are_readable_and_in_order() {
         + check::<WalletConfig>()
         + check::<StreamConfig>()
         + check::<FeedConfig>()
+        + check::<SourceConfig>()
         + check::<ModelConfig>()
         + check::<MinerConfig>()
         + check::<ValidatorConfig>()

@@ -1,5 +1,6 @@
 //! `forecastd history import | export | verify` and a fetch into a store.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;

@@ -21,6 +21,8 @@ mod history;
 mod interop;
 mod layering;
 #[cfg(feature = "devnet")]
+mod market;
+#[cfg(feature = "devnet")]
 mod network;
 #[cfg(feature = "devnet")]
 mod soak;

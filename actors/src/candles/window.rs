@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forecastd_core::bars::BarState;
-use forecastd_core::{Candle, Columns, StreamSpec};
+use forecastd_core::{Candle, Columns, Interval, StreamSpec};
 use forecastd_models::ModelInput;
 use tracing::debug;
 
@@ -29,9 +29,11 @@ impl Window {
         }
     }
 
-    /// Returns the open time of the newest candle.
-    pub(super) fn newest_open_ms(&self) -> Option<i64> {
-        self.candles.last_key_value().map(|(at_ms, _)| *at_ms)
+    /// Returns the first hole: the open times of the candles before and behind it.
+    pub(super) fn hole(&self, interval: Interval) -> Option<(i64, i64)> {
+        let times = self.candles.keys().zip(self.candles.keys().skip(1));
+        let mut holes = times.filter(|(at_ms, next_ms)| *next_ms - *at_ms != interval.as_ms());
+        holes.next().map(|(at_ms, next_ms)| (*at_ms, *next_ms))
     }
 
     /// Returns the newest candle.

@@ -13,6 +13,7 @@ use forecastd_core::{Clock, Rao, ScaledClock, Signer};
 use forecastd_devnet::chain::{DevChain, DevChainConfig, GenesisNeuron};
 use forecastd_devnet::exchange::SimExchange;
 use forecastd_devnet::peers::{self, LiarKind, PeerHandle, PeerKind};
+use forecastd_exchange::Exchange;
 use forecastd_wire::AxonTarget;
 
 use super::board::Names;
@@ -205,6 +206,12 @@ impl Network {
     pub fn save_progress(&mut self) -> anyhow::Result<()> {
         self.state.market_ms = self.market.now_ms();
         self.progress.save(&self.state)
+    }
+
+    /// Returns the simulator of an exchange that the configuration reads.
+    pub fn exchange(&self, exchange: Exchange) -> Option<&SimExchange> {
+        let of = format!("{exchange} ");
+        self.exchanges.iter().find(|(market, _)| market.starts_with(&of)).map(|(_, sim)| sim)
     }
 
     /// Returns the validator.

@@ -235,7 +235,7 @@ mod tests {
                 break;
             }
             assert!(page.len() <= 1000);
-            ids.extend(page.iter().map(|trade| trade.trade_id.clone().unwrap().to_string()));
+            ids.extend(page.iter().map(|trade| trade.trade_id.clone().unwrap()));
             since = result["last"].as_str().unwrap().to_owned();
         }
         let want: Vec<TradeId> = (1..=150 * 12 + 1_u64).map(TradeId::from).collect();
