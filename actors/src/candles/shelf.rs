@@ -13,7 +13,9 @@ use forecastd_core::realised::{Realised, realised_closes};
 use forecastd_core::{Candle, StreamId};
 use forecastd_exchange::{CandleSource, ExchangeError};
 use forecastd_store::{BarRecord, Batch, CandleRecord, SettlementRecord};
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::error::{ActorError, StepContext};
@@ -31,6 +33,18 @@ const BELOW_QUORUM_WAITS: u32 = 5;
 /// Least wait for late exchanges, real time: however fast the market's clock runs, answers take
 /// their time.
 const LEAST_WAIT: Duration = Duration::from_millis(50);
+
+/// Wait for the last exchanges once a quorum answered, real time.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
+
+/// Whether all exchanges are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// All of them: for a score.
+    All,
+    /// A quorum: for a forecast, which must not be late.
+    Quorum,
+}
 
 /// Intervals that an exchange was asked for and does not have, by feed.
 pub(super) type Absent = BTreeMap<String, BTreeSet<i64>>;
@@ -144,25 +158,42 @@ impl Shelf {
 
     /// Asks each exchange for the bars of `[from_ms, to_ms)` that are missing or not whole, stores
     /// them, and tells what could not be had. `absent` is not asked for again.
+    ///
+    /// With [`Patience::Quorum`] the last exchanges get a moment only once a quorum answered: they
+    /// may have to wait for their turn, and their bars can come later.
     pub(super) async fn fetch_missing(
         &self,
         from_ms: i64,
         to_ms: i64,
         absent: &Absent,
+        patience: Patience,
     ) -> Result<Fetched, ActorError> {
         let from_ms = from_ms.max(self.settled_to()?);
         let steps = self.read(from_ms, to_ms)?;
         let nothing = BTreeSet::new();
-        let questions = self.settings.feeds.iter().enumerate().filter_map(|(place, feed)| {
-            let known = absent.get(&feed.name).unwrap_or(&nothing);
-            let range = self.wanted(place, &steps, from_ms, to_ms, known)?;
-            Some(self.ask(feed, range))
-        });
+        let feeds = self.settings.feeds.iter().enumerate();
+        let mut questions: FuturesUnordered<_> = feeds
+            .filter_map(|(place, feed)| {
+                let known = absent.get(&feed.name).unwrap_or(&nothing);
+                let range = self.wanted(place, &steps, from_ms, to_ms, known)?;
+                Some(self.ask(feed, range))
+            })
+            .collect();
+        // A feed without a question has what it needs.
+        let mut answered = self.settings.feeds.len() - questions.len();
         let mut fetched = Fetched { absent: Absent::new(), failed: Vec::new() };
         let known_from_ms = self.node.market.now_ms() - millis(ABSENT_AFTER);
-        for (feed, (from_ms, to_ms), answer) in join_all(questions).await {
+        loop {
+            let has_quorum = answered >= self.settings.merge.quorum;
+            let next = if has_quorum && patience == Patience::Quorum {
+                timeout(LAST_ANSWERS, questions.next()).await.unwrap_or_default()
+            } else {
+                questions.next().await
+            };
+            let Some((feed, (from_ms, to_ms), answer)) = next else { break };
             match answer {
                 Ok(candles) => {
+                    answered += 1;
                     let bars: Vec<Bar> = candles.into_iter().map(Bar::backfilled).collect();
                     self.put(&feed.name, &bars).await?;
                     let have: BTreeSet<i64> =

@@ -8,7 +8,7 @@ use forecastd_core::realised::{Realised, fill_from_past};
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use super::shelf::{Absent, Decided, Shelf};
+use super::shelf::{Absent, Decided, Patience, Shelf};
 use crate::error::ActorError;
 use crate::events::Event;
 use crate::model_input::needed_candles;
@@ -50,7 +50,7 @@ pub(super) async fn fill(
     (from_ms, to_ms): (i64, i64),
     absent: &Absent,
 ) -> Result<Outcome, ActorError> {
-    let fetched = shelf.fetch_missing(from_ms, to_ms, absent).await?;
+    let fetched = shelf.fetch_missing(from_ms, to_ms, absent, Patience::Quorum).await?;
     for (feed, error) in &fetched.failed {
         // Going blind would be worse than a flat stretch that is said to be one.
         warn!(actor = "candles", feed, %error, from_ms, to_ms, "hole not fetched");
@@ -104,7 +104,10 @@ pub(super) async fn load_history(
     let span_ms = spec.interval.as_ms() * i64::try_from(needed + 1).unwrap_or(i64::MAX);
     let from_ms = to_ms - span_ms;
     let at_once = |error| (error, Duration::ZERO);
-    let fetched = shelf.fetch_missing(from_ms, to_ms, &Absent::new()).await.map_err(at_once)?;
+    let fetched = shelf
+        .fetch_missing(from_ms, to_ms, &Absent::new(), Patience::Quorum)
+        .await
+        .map_err(at_once)?;
     let has_answer = fetched.failed.len() < shelf.settings.feeds.len();
     for (feed, error) in &fetched.failed {
         warn!(actor = "candles", feed, %error, "history of an exchange not fetched");
@@ -138,7 +141,7 @@ pub(super) async fn realise(
     }
     // The very next candle may be missing too: any later one is as good a witness.
     let to_ms = spec.interval.floor(now_ms).min(end_ms + WITNESS_CANDLES * step_ms);
-    let fetched = shelf.fetch_missing(start_ms - step_ms, to_ms, absent).await?;
+    let fetched = shelf.fetch_missing(start_ms - step_ms, to_ms, absent, Patience::All).await?;
     // An exchange that will never answer says as much as one that has nothing.
     let is_silent = fetched.failed.iter().any(|(_, error)| error.is_retryable());
     let max_missing = shelf.node.settings.load().validator.max_missing_candles;

@@ -17,6 +17,8 @@ use proptest::prelude::*;
 const ENDINGS: [&str; 4] = ["csv", "csv.gz", "csv.zst", "parquet"];
 const MINUTE: Interval = Interval::MINUTE;
 const FIVE: Interval = Interval::FIVE_MINUTES;
+/// One value of a candle.
+type Part = fn(&Candle) -> f64;
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
@@ -154,7 +156,7 @@ fn the_references_own_files_give_their_values() {
         assert_eq!(candles.len() as u64, case["sample_count"].as_u64().unwrap());
         let end_ms = case["start_ms"].as_i64().unwrap();
         assert_eq!(candles[0].close_time_ms(interval), end_ms, "samples carry the end");
-        let column = |part: fn(&Candle) -> f64| candles.iter().map(part).collect::<Vec<f64>>();
+        let column = |part: Part| candles.iter().map(part).collect::<Vec<f64>>();
         let count = close.len();
         assert_eq!(column(|candle| candle.close)[..count], close);
         assert_eq!(column(|candle| candle.high)[..count], high);
@@ -171,7 +173,7 @@ fn a_feature_file_of_real_candles_is_read_packed_and_plain_with_and_without_open
     let recorded = &recorded[..2_000];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.taosfs");
-    let parts: [(FeatureId, fn(&Candle) -> f64); 5] = [
+    let parts: [(FeatureId, Part); 5] = [
         (FeatureId::CLOSE, |candle| candle.close),
         (FeatureId::HIGH, |candle| candle.high),
         (FeatureId::LOW, |candle| candle.low),
@@ -236,14 +238,14 @@ fn headers_of_other_programs_and_their_times_give_the_same_candles() {
 #[test]
 fn the_length_of_a_candle_is_found_behind_gaps_and_stray_rows() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    write!(file, "time,o,h,l,c,v\n").unwrap();
+    writeln!(file, "time,o,h,l,c,v").unwrap();
     for minute in (0..600).filter(|minute| minute % 7 != 0 && minute % 5 != 1) {
         let stray = i64::from(minute == 300);
         writeln!(file, "{},1,1,1,1,1", 1_678_406_400 + minute * 60 + stray).unwrap();
     }
     assert_eq!(detect_interval(file.path()).unwrap(), MINUTE);
     let mut short = tempfile::NamedTempFile::new().unwrap();
-    write!(short, "time,o,h,l,c,v\n1678406400,1,1,1,1,1\n").unwrap();
+    writeln!(short, "time,o,h,l,c,v\n1678406400,1,1,1,1,1").unwrap();
     assert!(matches!(detect_interval(short.path()), Err(HistoryError::NoInterval { .. })));
 }
 

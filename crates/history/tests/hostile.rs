@@ -94,7 +94,7 @@ fn faulty_rows_do_not_end_a_survey_and_keep_their_lines() {
     let faults: Vec<bool> = rows.iter().map(Result::is_err).collect();
     assert_eq!(faults, [false, false, true, true, false]);
     assert_eq!(rows[4].as_ref().unwrap().place, Place::Line(7));
-    assert!(rows.iter().flat_map(|row| row.as_ref().err()).all(HistoryError::is_row));
+    assert!(rows.iter().filter_map(|row| row.as_ref().err()).all(HistoryError::is_row));
 }
 
 #[test]
