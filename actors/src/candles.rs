@@ -3,7 +3,7 @@
 //! Receives: [`CandleClosed`] and [`CandlesBackfilled`] from the feeds (acknowledged once they are
 //! on disk), [`CandleDoubted`] from them, [`RealisedRequest`] from the evaluator, its own timers for
 //! candles whose exchanges are late. Sends: [`WindowReady`] to the forecaster when a candle is merged and the lookback window
-//! behind it is whole. Owns `BarRecord`s, `CandleRecord`s and `SettlementRecord`s.
+//! behind it is whole. Owns `BarRecord`s and `CandleRecord`s.
 //! On restart: the newest window is read from the store and completed by REST. A missing bar is
 //! fetched; what no source has is filled from the past, never from the future. A candle changes
 //! when a late bar arrives, until a score was computed from it.
@@ -26,13 +26,14 @@ use crate::node::Node;
 use crate::settings::StreamSettings;
 use crate::vitals::Vitals;
 
+mod settle;
 mod shelf;
 mod window;
 mod work;
 
 use shelf::{Absent, Joined, Shelf, remember, source_id};
 use window::Window;
-use work::{Outcome, fill, load_history, merge, realise};
+use work::{Loaded, Outcome, fill, load_history, merge, realise};
 
 /// Requests that wait for this actor; feeds wait for each candle, so the queue stays short.
 const MAILBOX: usize = 64;
@@ -79,6 +80,8 @@ pub struct RealisedRequest {
     pub stream: StreamId,
     /// The round's slot.
     pub start_ms: i64,
+    /// The wait is over: exchanges that do not answer are not waited for any more.
+    pub is_last_call: bool,
 }
 
 /// A candle's trades say otherwise: it counts again once the exchange confirmed it. Sent by `feed`;
@@ -97,6 +100,14 @@ pub struct CandleDoubted {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Begin;
+
+/// The history of a stream has to be loaded, after a failure with this pause before the next try.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LoadHistory {
+    stream: StreamId,
+    pause: Duration,
+}
 
 /// A candle has waited long enough for late exchanges.
 #[derive(Message)]
@@ -140,15 +151,12 @@ impl Candles {
         }
     }
 
-    fn shelf(&self, id: &StreamId) -> Result<Shelf, ActorError> {
+    fn shelf(&mut self, id: &StreamId) -> Result<Shelf, ActorError> {
         let settings = self.node.settings.load();
         let settings = settings.stream(id).cloned();
         let settings = settings.ok_or(ActorError::NotReady("the stream is not configured"))?;
-        Ok(Shelf { node: self.node.clone(), settings })
-    }
-
-    fn lock(&mut self, stream: &StreamId) -> Arc<Mutex<()>> {
-        Arc::clone(self.locks.entry(stream.clone()).or_default())
+        let lock = Arc::clone(self.locks.entry(id.clone()).or_default());
+        Ok(Shelf { node: self.node.clone(), settings, lock })
     }
 
     fn absent(&self, stream: &StreamId) -> Absent {
@@ -185,8 +193,9 @@ impl Candles {
         if self.node.role.is_miner()
             && let Err(error) = self.node.book.tell(WindowReady { input })
         {
-            // The next candle brings a newer window; the forecaster lost nothing it could keep.
+            // A later bar of the interval, or the next candle, hands it over again.
             warn!(actor = "candles", %error, "window not handed over");
+            window.take_back();
         }
     }
 
@@ -195,12 +204,12 @@ impl Candles {
         if self.unfillable.get(stream) == Some(&hole) || !self.filling.insert(stream.clone()) {
             return;
         }
-        let (shelf, lock, absent) = (self.shelf(stream), self.lock(stream), self.absent(stream));
+        let (shelf, absent) = (self.shelf(stream), self.absent(stream));
         let id = stream.clone();
         let work = async move {
             let filled = async {
                 let shelf = shelf?;
-                let outcome = fill(&shelf, &lock, hole, &absent).await?;
+                let outcome = fill(&shelf, hole, &absent).await?;
                 Ok((shelf, outcome))
             };
             // An error ends the filling as well: the next candle finds the hole again.
@@ -238,35 +247,43 @@ impl Candles {
         }
     }
 
-    fn begin(&mut self, ctx: &mut Context<Self>) -> Result<(), ActorError> {
-        let settings = self.node.settings.load_full();
-        for stream in &settings.streams {
-            let shelf = self.shelf(&stream.spec.id)?;
-            let lock = self.lock(&stream.spec.id);
-            let load = async move {
-                let mut pause = HISTORY_RETRY;
-                loop {
-                    match load_history(&shelf, &lock).await {
-                        Ok(loaded) => return Ok((shelf, loaded)),
-                        Err((error, asked)) => {
-                            let wait = asked.max(pause);
-                            warn!(actor = "candles", %error, ?wait, "history not loaded yet");
-                            tokio::time::sleep(wait).await;
-                            pause = (pause * 2).min(HISTORY_RETRY_MAX);
-                        }
+    /// Loads the history of a stream. What came is used at once; while exchanges that are needed did
+    /// not answer, it is loaded again.
+    fn load(&mut self, ctx: &mut Context<Self>, stream: StreamId, pause: Duration) {
+        let shelf = self.shelf(&stream);
+        let work = async move {
+            let loaded = async {
+                let shelf = shelf?;
+                let loaded = load_history(&shelf).await?;
+                Ok::<_, ActorError>((shelf, loaded))
+            };
+            Ok((stream, loaded.await))
+        };
+        guard::spawn(self, ctx, "loading history", work, move |actor, ctx, (stream, loaded)| {
+            let again = match loaded {
+                Ok((shelf, Loaded { candles, absent, again })) => {
+                    if candles.is_empty() {
+                        warn!(actor = "candles", %stream, "no exchange has a history for now");
+                    } else {
+                        info!(actor = "candles", %stream, count = candles.len(), "history loaded");
                     }
+                    actor.note_absent(&stream, absent);
+                    actor.accept(ctx, &shelf.settings, &candles);
+                    again
+                }
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) => {
+                    warn!(actor = "candles", %stream, %error, "history not loaded yet");
+                    Some(Duration::ZERO)
                 }
             };
-            guard::spawn(self, ctx, "loading history", load, |actor, ctx, (shelf, loaded)| {
-                let (candles, absent) = loaded;
-                let stream = &shelf.settings.spec.id;
-                info!(actor = "candles", %stream, count = candles.len(), "history loaded");
-                actor.note_absent(stream, absent);
-                actor.accept(ctx, &shelf.settings, &candles);
-                Ok(())
-            });
-        }
-        Ok(())
+            if let Some(asked) = again {
+                let (wait, pause) = (asked.max(pause), (pause * 2).min(HISTORY_RETRY_MAX));
+                info!(actor = "candles", %stream, ?wait, "asking the exchanges again");
+                ctx.run_later(wait, move |_, ctx| ctx.notify(LoadHistory { stream, pause }));
+            }
+            Ok(())
+        });
     }
 
     /// Takes what was decided about intervals in: into the window, and timers for those that wait.
@@ -293,11 +310,11 @@ impl Candles {
         feed: String,
         bars: Vec<Bar>,
     ) -> ResponseActFuture<Self, Result<(), ActorError>> {
-        let (shelf, lock) = (self.shelf(stream), self.lock(stream));
+        let shelf = self.shelf(stream);
         let work = async move {
             let shelf = shelf?;
             let open_times = shelf.put(&feed, &bars).await?;
-            let outcome = merge(&shelf, &lock, &open_times).await?;
+            let outcome = merge(&shelf, &open_times).await?;
             Ok((shelf, outcome))
         };
         guard::run_async(self, "storing bars", work, |actor, ctx, (shelf, outcome)| {
@@ -332,7 +349,23 @@ impl Handler<Begin> for Candles {
     type Result = ();
 
     fn handle(&mut self, _: Begin, ctx: &mut Self::Context) {
-        if let Err(error) = guard::run(self, ctx, "loading history", Self::begin) {
+        for settings in &self.node.settings.load_full().streams {
+            let (stream, pause) = (settings.spec.id.clone(), HISTORY_RETRY);
+            ctx.notify(LoadHistory { stream, pause });
+        }
+    }
+}
+
+impl Handler<LoadHistory> for Candles {
+    type Result = ();
+
+    fn handle(&mut self, message: LoadHistory, ctx: &mut Self::Context) {
+        let LoadHistory { stream, pause } = message;
+        let begun = guard::run(self, ctx, "loading history", |actor, ctx| {
+            actor.load(ctx, stream, pause);
+            Ok(())
+        });
+        if let Err(error) = begun {
             warn!(actor = "candles", %error, "history cannot be loaded");
         }
     }
@@ -344,10 +377,10 @@ impl Handler<MergeDue> for Candles {
     fn handle(&mut self, message: MergeDue, ctx: &mut Self::Context) {
         let MergeDue { stream, open_time_ms } = message;
         self.waiting.remove(&(stream.clone(), open_time_ms));
-        let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
+        let shelf = self.shelf(&stream);
         let work = async move {
             let shelf = shelf?;
-            let outcome = merge(&shelf, &lock, &[open_time_ms]).await?;
+            let outcome = merge(&shelf, &[open_time_ms]).await?;
             Ok((shelf, outcome))
         };
         guard::spawn(self, ctx, "merging late bars", work, |actor, ctx, (shelf, outcome)| {
@@ -381,11 +414,11 @@ impl Handler<CandleDoubted> for Candles {
 
     fn handle(&mut self, message: CandleDoubted, ctx: &mut Self::Context) {
         let CandleDoubted { stream, feed, open_time_ms } = message;
-        let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
+        let shelf = self.shelf(&stream);
         let work = async move {
             let shelf = shelf?;
             shelf.doubt(&feed, open_time_ms).await?;
-            let outcome = merge(&shelf, &lock, &[open_time_ms]).await?;
+            let outcome = merge(&shelf, &[open_time_ms]).await?;
             Ok((shelf, outcome))
         };
         guard::spawn(self, ctx, "confirming a candle", work, |actor, ctx, (shelf, outcome)| {
@@ -399,11 +432,11 @@ impl Handler<RealisedRequest> for Candles {
     type Result = ResponseActFuture<Self, Result<Realised, ActorError>>;
 
     fn handle(&mut self, message: RealisedRequest, _: &mut Self::Context) -> Self::Result {
-        let RealisedRequest { stream, start_ms } = message;
-        let (shelf, lock) = (self.shelf(&stream), self.lock(&stream));
+        let RealisedRequest { stream, start_ms, is_last_call } = message;
+        let shelf = self.shelf(&stream);
         let absent = self.absent(&stream);
         let work = async move {
-            let (realised, absent) = realise(&shelf?, &lock, start_ms, &absent).await?;
+            let (realised, absent) = realise(&shelf?, start_ms, is_last_call, &absent).await?;
             Ok((stream, realised, absent))
         };
         guard::run_async(self, "answering realised closes", work, |actor, _, answer| {

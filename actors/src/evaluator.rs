@@ -139,7 +139,12 @@ async fn settle(
         state if state.asks() => return give_up(node, spec, record, VoidReason::Missed).await,
         _ => {}
     }
-    let request = RealisedRequest { stream: spec.id.clone(), start_ms: record.start_ms };
+    let wait = node.settings.load().validator.realised_wait;
+    let gives_up_ms =
+        record.due_at_ms.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    let is_last_call = node.market.now_ms() > gives_up_ms;
+    let request =
+        RealisedRequest { stream: spec.id.clone(), start_ms: record.start_ms, is_last_call };
     let realised = match node.book.ask(request, REALISED_DEADLINE).await {
         Ok(Ok(realised)) => realised,
         Ok(Err(error)) | Err(error) => {
@@ -147,15 +152,12 @@ async fn settle(
             Realised::NotYet
         }
     };
-    let wait = node.settings.load().validator.realised_wait;
-    let gives_up_ms =
-        record.due_at_ms.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     match realised {
         Realised::Settled { closes, .. } => score(node, spec, record, closes).await,
         Realised::Missing { count } => {
             give_up(node, spec, record, VoidReason::MissingCandles { count }).await
         }
-        Realised::NotYet if node.market.now_ms() > gives_up_ms => {
+        Realised::NotYet if is_last_call => {
             let waited_hours = wait.as_secs() / 3600;
             give_up(node, spec, record, VoidReason::NoRealisedCloses { waited_hours }).await
         }

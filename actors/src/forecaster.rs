@@ -212,7 +212,8 @@ impl Forecaster {
         let ends = (closes.first().copied(), closes.last().copied());
         let boards = &self.node.boards;
         let mut forecasts = (**boards.forecasts.load()).clone();
-        let newer = forecasts.get(&stream).is_none_or(|known| known.start_ms() < start_ms);
+        // A second one of the same start is of a candle that late exchanges made whole.
+        let newer = forecasts.get(&stream).is_none_or(|known| known.start_ms() <= start_ms);
         if !newer {
             return;
         }

@@ -97,12 +97,13 @@ fn look_at_candles(node: &Node) {
     for stream in &node.settings.load().streams {
         let spec = &stream.spec;
         let about = format!("candles of {}", spec.id);
-        let Some(newest) = live.newest_candle.get(&spec.id) else { continue };
-        let age_ms = node.market.now_ms().saturating_sub(newest.close_time_ms);
-        if age_ms > STALE_CANDLES * spec.interval.as_ms() {
-            node.raise_alarm(&about, format!("the newest closed {} s ago", age_ms / 1_000));
-        } else {
-            node.clear_alarm(&about);
+        if let Some(newest) = live.newest_candle.get(&spec.id) {
+            let age_ms = node.market.now_ms().saturating_sub(newest.close_time_ms);
+            if age_ms > STALE_CANDLES * spec.interval.as_ms() {
+                node.raise_alarm(&about, format!("the newest closed {} s ago", age_ms / 1_000));
+            } else {
+                node.clear_alarm(&about);
+            }
         }
         let Some(feeds) = live.feeds.get(&spec.id) else { continue };
         for (name, status) in feeds {

@@ -421,9 +421,16 @@ pub async fn forget_old(node: &Node) -> Result<usize, ActorError> {
     let before = |span: Duration| {
         node.market.now_ms().saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
     };
-    let kept_ms = before(retention);
     let store = &node.store;
     let what = "removing old records";
+    // A round that waits for its evaluation needs its candles however old they are.
+    let mut kept_ms = before(retention);
+    for row in store.scan::<RoundRecord>(..) {
+        let ((stream, start_ms), _) = row.step(what)?;
+        let settings = node.settings.load();
+        let interval_ms = settings.stream(&stream).map_or(0, |of| of.spec.interval.as_ms());
+        kept_ms = kept_ms.min(start_ms - interval_ms);
+    }
     let mut removed = store.remove_older_than::<CandleRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<ObservationRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<BarRecord>(kept_ms).await.step(what)?;

@@ -79,6 +79,7 @@ pub async fn tail(arguments: &FeedTailArgs) -> Exit {
         interval_ms: config.interval.as_ms(),
         clock: Arc::clone(&clock),
         left: arguments.count.unwrap_or(u64::MAX),
+        has_connected: false,
     };
     // The seed only spreads the pauses between connections.
     let seed = clock.now_ms().unsigned_abs();
@@ -90,7 +91,11 @@ pub async fn tail(arguments: &FeedTailArgs) -> Exit {
         }
     };
     match print(feed, arguments, &mut printer).await {
-        Ok(()) => Exit::Done,
+        Ok(()) if printer.has_connected => Exit::Done,
+        Ok(()) => {
+            output::error(&format_args!("{exchange} was never reached"));
+            Exit::Unfinished
+        }
         Err(error) => {
             output::error(&format_args!("{error:#}"));
             Exit::Internal
@@ -115,6 +120,7 @@ async fn print(
     };
     let reading = async {
         while let Some(event) = told.recv().await {
+            printer.has_connected |= matches!(event, FeedEvent::Subscribed);
             printer.print(&event)?;
             if printer.left == 0 || output::is_closed() {
                 break;
@@ -146,6 +152,8 @@ struct Printer {
     interval_ms: i64,
     clock: Arc<dyn Clock>,
     left: u64,
+    /// Whether the exchange ever confirmed the subscription.
+    has_connected: bool,
 }
 
 impl Printer {

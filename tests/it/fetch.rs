@@ -13,7 +13,7 @@ use forecastd_core::{Candle, Clock as _, Interval, ManualClock};
 use forecastd_devnet::exchange::{
     Fault, SimExchange, SimExchangeConfig, TRADES_PER_CANDLE, recording,
 };
-use forecastd_exchange::{CandleSource, Exchange, ExchangeError};
+use forecastd_exchange::{CandleSource, Exchange, ExchangeError, FeedConfig};
 use forecastd_history::read_candles;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -69,6 +69,7 @@ fn wanted(candles: &[Candle], failures: Vec<ExchangeError>) -> (Arc<Recorded>, W
     let source = Arc::new(Recorded { candles: candles.to_vec(), calls, failures });
     let wanted = Wanted {
         tells_progress: false,
+        oldest_ms: std::sync::atomic::AtomicI64::new(i64::MIN),
         exchange: Exchange::Binance,
         source: source.clone(),
         symbol: "BTCUSDT".to_owned(),
@@ -346,5 +347,39 @@ async fn a_feed_is_told_in_lines_of_json() {
     assert!((10..20).contains(&count), "{count} lines");
     let ended = tokio::time::timeout(DEADLINE, tail.process.wait()).await.unwrap().unwrap();
     assert_eq!(ended.code(), Some(0));
+    exchange.stop().await;
+}
+
+#[tokio::test]
+async fn what_kraken_does_not_keep_is_built_from_its_trades() {
+    let mut candles = recording::embedded().unwrap();
+    candles.truncate(900);
+    let clock = Arc::new(ManualClock::new(candles.last().unwrap().close_time_ms(FIVE) + 60_000));
+    let config =
+        SimExchangeConfig::new(Exchange::Kraken, candles.as_slice().into(), FIVE, clock.clone());
+    let exchange = forecastd_devnet::exchange::spawn(config).await.unwrap();
+    let config =
+        FeedConfig { rest_url: exchange.rest_url.clone(), ..Exchange::Kraken.default_config() };
+    let symbol = config.symbol.clone();
+    let (_, source) = Exchange::Kraken.open(config, clock, 0).unwrap();
+    let wanted = Wanted {
+        tells_progress: false,
+        oldest_ms: std::sync::atomic::AtomicI64::new(i64::MIN),
+        exchange: Exchange::Kraken,
+        source,
+        symbol,
+        interval: FIVE,
+        from_ms: candles[0].open_time_ms,
+        to_ms: candles[899].close_time_ms(FIVE),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("kraken.csv");
+    let (fetched, report) = into_file(&wanted, &out).await.unwrap();
+    assert_eq!((fetched, report.missing), (900, 0), "{report:?}");
+    for (got, want) in read_candles(&out, FIVE).unwrap().iter().zip(&candles) {
+        let prices = |of: &Candle| [of.open, of.high, of.low, of.close].map(f64::to_bits);
+        assert_eq!((got.open_time_ms, prices(got)), (want.open_time_ms, prices(want)));
+        assert!((got.volume - want.volume).abs() <= 1e-7 * want.volume, "{got:?} {want:?}");
+    }
     exchange.stop().await;
 }

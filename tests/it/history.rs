@@ -69,7 +69,12 @@ fn put(store: &Store, candles: &[Candle], state: BarState) {
     let mut batch = Batch::new();
     for candle in candles {
         let key = (StreamId(STREAM.to_owned()), candle.open_time_ms);
-        let record = CandleRecord { candle: *candle, state, source: "binance".to_owned() };
+        let record = CandleRecord {
+            candle: *candle,
+            state,
+            source: "binance".to_owned(),
+            is_settled: false,
+        };
         batch = batch.put(&key, &record).unwrap();
     }
     store.write_blocking(batch).unwrap();

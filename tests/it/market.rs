@@ -13,7 +13,7 @@ use forecastd_core::bars::{Bar, MergeRules, Merged, SourceId, merge_bars};
 use forecastd_core::{Candle, Interval, StreamId};
 use forecastd_devnet::exchange::{Fault, recordings};
 use forecastd_exchange::Exchange;
-use forecastd_store::{CandleRecord, ResultRecord, SettlementRecord};
+use forecastd_store::{CandleRecord, ResultRecord};
 
 use crate::support::DEADLINE;
 
@@ -112,8 +112,9 @@ fn scores_are_computed_from_the_recorded_truth_whatever_the_exchanges_do() {
         let stream = StreamId(STREAM.to_owned());
         let store = &network.validator().unwrap().node().store;
         let settled_to = || {
-            let record = store.get::<SettlementRecord>(&stream).unwrap();
-            record.map_or(0, |record| record.to_ms)
+            let rows = store.scan_prefix::<CandleRecord>(&stream).rev().map(Result::unwrap);
+            let newest = rows.into_iter().find(|(_, record)| record.is_settled);
+            newest.map_or(0, |((_, at_ms), _)| at_ms + STEP.as_ms())
         };
         let last_ms = began_ms + 165 * MINUTE_MS;
         until("scores over all that went wrong", || settled_to() >= last_ms).await;
@@ -131,7 +132,7 @@ fn scores_are_computed_from_the_recorded_truth_whatever_the_exchanges_do() {
         let mut compared = 0;
         for (at_ms, want) in truth.range(from_ms..to_ms) {
             let got = settled.get(at_ms).unwrap_or_else(|| panic!("no candle at {at_ms}"));
-            assert!(got.state.is_whole(), "{got:?}");
+            assert!(got.state.is_whole() && got.is_settled, "{got:?}");
             let values = |candle: &Candle| {
                 [candle.open, candle.high, candle.low, candle.close].map(f64::to_bits)
             };

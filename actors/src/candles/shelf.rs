@@ -1,24 +1,25 @@
 //! The bars of one stream on disk: those of each feed, and the candles merged from them.
 //!
 //! A feed's bar is stored as it came; what is merged from the bars may be merged anew when a late
-//! one arrives, until a score was computed from it. All that reads bars and writes candles does so
-//! under the stream's lock, so an older merge never replaces a newer one.
+//! one arrives, until a score was computed from it: then the candle, or the close that stood for a
+//! missing one, is settled. Bars and candles are written under the stream's lock, so an older merge
+//! never replaces a newer one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use forecastd_core::bars::{Bar, BarState, LeftOut, Merged, SourceId, merge_step};
-use forecastd_core::realised::{Realised, realised_closes};
 use forecastd_core::{Candle, StreamId};
 use forecastd_exchange::{CandleSource, ExchangeError};
-use forecastd_store::{BarRecord, Batch, CandleRecord, SettlementRecord};
+use forecastd_store::{BarRecord, Batch, CandleRecord};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::error::{ActorError, StepContext};
+use crate::error::{ActorError, StepContext, with_causes};
 use crate::node::Node;
 use crate::settings::{FeedSettings, StreamSettings};
 
@@ -34,6 +35,8 @@ const BELOW_QUORUM_WAITS: u32 = 5;
 /// their time.
 const LEAST_WAIT: Duration = Duration::from_millis(50);
 
+/// Longest wait for one exchange, its turn included, real time; below the evaluator's patience.
+const ASK_LIMIT: Duration = Duration::from_secs(20);
 /// Wait for the last exchanges once a quorum answered, real time.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
@@ -54,6 +57,8 @@ pub(super) type Absent = BTreeMap<String, BTreeSet<i64>>;
 pub(super) struct Shelf {
     pub(super) node: Node,
     pub(super) settings: StreamSettings,
+    /// The stream's lock.
+    pub(super) lock: Arc<Mutex<()>>,
 }
 
 /// A merged candle as it is stored.
@@ -79,29 +84,53 @@ pub(super) struct Decided {
 pub(super) struct Fetched {
     /// Intervals that were asked for and do not exist.
     pub(super) absent: Absent,
-    /// The feeds that did not answer, with the error.
-    pub(super) failed: Vec<(String, ExchangeError)>,
+    /// The feeds that did not answer.
+    pub(super) failed: Vec<(String, Failure)>,
+    /// How many did, or had nothing to be asked for.
+    pub(super) answered: usize,
+}
+
+/// Why an exchange did not answer.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) reason: String,
+    /// Whether nothing is known about its candles; not so where it does not have the market at all.
+    pub(super) is_silent: bool,
+    /// How long it asked us to stay away.
+    pub(super) wait: Duration,
+}
+
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        let is_silent =
+            !matches!(error, ExchangeError::UnknownSymbol { .. } | ExchangeError::Config { .. });
+        let wait = error.retry_after().unwrap_or_default();
+        Self { reason: with_causes(&error), is_silent, wait }
+    }
 }
 
 impl Shelf {
-    fn stream(&self) -> &StreamId {
+    pub(super) fn stream(&self) -> &StreamId {
         &self.settings.spec.id
     }
 
-    fn step_ms(&self) -> i64 {
+    pub(super) fn step_ms(&self) -> i64 {
         self.settings.spec.interval.as_ms()
     }
 
-    /// Stores bars of a feed and returns the open times of those that say something new.
+    /// Stores bars of a feed that are better than what is there, and returns the open times of all:
+    /// of one that is known its merge may have failed.
     ///
     /// A wrong bar is left out: its feed waits for an answer, and refusing would stop all after it.
     pub(super) async fn put(&self, feed: &str, bars: &[Bar]) -> Result<Vec<i64>, ActorError> {
-        let mut new = Vec::new();
+        let _held = self.lock.lock().await;
+        let (mut new, mut open_times) = (Vec::new(), Vec::with_capacity(bars.len()));
         for bar in bars {
             if let Err(error) = bar.candle.validate(self.settings.spec.interval) {
                 warn!(actor = "candles", feed, %error, "wrong candle left out");
                 continue;
             }
+            open_times.push(bar.candle.open_time_ms);
             let key = (self.stream().clone(), bar.candle.open_time_ms, feed.to_owned());
             let there = self.node.store.get::<BarRecord>(&key).step("looking a bar up")?;
             if there.is_none_or(|there| is_better(&there.bar, bar)) {
@@ -116,12 +145,12 @@ impl Shelf {
             }
             self.node.store.write(batch).await.step("storing bars")?;
         }
-        Ok(new.iter().map(|bar| bar.candle.open_time_ms).collect())
+        Ok(open_times)
     }
 
     /// Returns the bars of `[from_ms, to_ms)` by interval, each with the feed's place in the
     /// settings. Bars of feeds that are not configured any more are passed over.
-    fn read(
+    pub(super) fn read(
         &self,
         from_ms: i64,
         to_ms: i64,
@@ -150,10 +179,10 @@ impl Shelf {
             .collect()
     }
 
-    /// Returns the first open time whose candle may still change.
-    pub(super) fn settled_to(&self) -> Result<i64, ActorError> {
-        let record = self.node.store.get::<SettlementRecord>(self.stream());
-        Ok(record.step("reading the settlement")?.map_or(i64::MIN, |record| record.to_ms))
+    /// Returns the open times of `[from_ms, to_ms)` whose candles do not change any more.
+    fn settled(&self, from_ms: i64, to_ms: i64) -> Result<BTreeSet<i64>, ActorError> {
+        let candles = self.candles(from_ms, to_ms)?.into_iter();
+        Ok(candles.filter(|(_, record)| record.is_settled).map(|(at_ms, _)| at_ms).collect())
     }
 
     /// Asks each exchange for the bars of `[from_ms, to_ms)` that are missing or not whole, stores
@@ -168,20 +197,21 @@ impl Shelf {
         absent: &Absent,
         patience: Patience,
     ) -> Result<Fetched, ActorError> {
-        let from_ms = from_ms.max(self.settled_to()?);
         let steps = self.read(from_ms, to_ms)?;
+        let settled = self.settled(from_ms, to_ms)?;
         let nothing = BTreeSet::new();
         let feeds = self.settings.feeds.iter().enumerate();
         let mut questions: FuturesUnordered<_> = feeds
             .filter_map(|(place, feed)| {
                 let known = absent.get(&feed.name).unwrap_or(&nothing);
-                let range = self.wanted(place, &steps, from_ms, to_ms, known)?;
+                let is_wanted = |at_ms: &i64| !settled.contains(at_ms) && !known.contains(at_ms);
+                let range = self.wanted(place, &steps, (from_ms, to_ms), is_wanted)?;
                 Some(self.ask(feed, range))
             })
             .collect();
         // A feed without a question has what it needs.
         let mut answered = self.settings.feeds.len() - questions.len();
-        let mut fetched = Fetched { absent: Absent::new(), failed: Vec::new() };
+        let mut fetched = Fetched { absent: Absent::new(), failed: Vec::new(), answered: 0 };
         let known_from_ms = self.node.market.now_ms() - millis(ABSENT_AFTER);
         loop {
             let has_quorum = answered >= self.settings.merge.quorum;
@@ -198,19 +228,23 @@ impl Shelf {
                     self.put(&feed.name, &bars).await?;
                     let have: BTreeSet<i64> =
                         bars.iter().map(|bar| bar.candle.open_time_ms).collect();
+                    // Only a later candle in the same answer proves that one does not exist.
+                    let proven_to_ms = have.last().copied().unwrap_or(i64::MIN).min(known_from_ms);
                     let lacking = self
-                        .grid(from_ms, to_ms.min(known_from_ms))
+                        .grid(from_ms, to_ms.min(proven_to_ms))
                         .filter(|at_ms| !have.contains(at_ms))
                         .take(MAX_ABSENT)
                         .collect();
                     fetched.absent.insert(feed.name.clone(), lacking);
                 }
-                Err(error) => {
-                    debug!(actor = "candles", feed = feed.name, %error, "bars not fetched");
-                    fetched.failed.push((feed.name.clone(), error));
+                Err(failure) => {
+                    let reason = &failure.reason;
+                    debug!(actor = "candles", feed = feed.name, reason, "bars not fetched");
+                    fetched.failed.push((feed.name.clone(), failure));
                 }
             }
         }
+        fetched.answered = answered;
         Ok(fetched)
     }
 
@@ -219,20 +253,24 @@ impl Shelf {
     pub(super) async fn doubt(&self, feed: &str, at_ms: i64) -> Result<(), ActorError> {
         let Some(settings) = self.settings.feed(feed) else { return Ok(()) };
         let key = (self.stream().clone(), at_ms, feed.to_owned());
-        let there = self.node.store.get::<BarRecord>(&key).step("looking a bar up")?;
-        let settled_to = self.settled_to()?;
-        let Some(BarRecord { bar }) = there.filter(|_| at_ms >= settled_to) else {
-            return Ok(());
-        };
-        let record = BarRecord { bar: Bar { state: BarState::Partial, ..bar } };
-        let batch = Batch::new().put(&key, &record).step("encoding a bar")?;
-        self.node.store.write(batch).await.step("storing a doubt")?;
+        {
+            let _held = self.lock.lock().await;
+            let there = self.node.store.get::<BarRecord>(&key).step("looking a bar up")?;
+            let is_settled = !self.settled(at_ms, at_ms + 1)?.is_empty();
+            let Some(BarRecord { bar }) = there.filter(|_| !is_settled) else { return Ok(()) };
+            let record = BarRecord { bar: Bar { state: BarState::Partial, ..bar } };
+            let batch = Batch::new().put(&key, &record).step("encoding a bar")?;
+            self.node.store.write(batch).await.step("storing a doubt")?;
+        }
         match self.ask(settings, (at_ms, at_ms + self.step_ms())).await.2 {
             Ok(candles) => {
                 let bars: Vec<Bar> = candles.into_iter().map(Bar::backfilled).collect();
                 self.put(feed, &bars).await?;
             }
-            Err(error) => warn!(actor = "candles", feed, %error, at_ms, "candle not confirmed"),
+            Err(failure) => {
+                let reason = failure.reason;
+                warn!(actor = "candles", feed, reason, at_ms, "candle not confirmed");
+            }
         }
         Ok(())
     }
@@ -242,16 +280,15 @@ impl Shelf {
         &self,
         place: usize,
         steps: &BTreeMap<i64, Vec<(usize, Bar)>>,
-        from_ms: i64,
-        to_ms: i64,
-        absent: &BTreeSet<i64>,
+        (from_ms, to_ms): (i64, i64),
+        is_wanted: impl Fn(&i64) -> bool,
     ) -> Option<(i64, i64)> {
         let is_whole = |at_ms: &i64| {
             let bars = steps.get(at_ms).map(Vec::as_slice).unwrap_or_default();
             bars.iter().any(|(of, bar)| *of == place && bar.state.is_whole())
         };
         let mut lacking =
-            self.grid(from_ms, to_ms).filter(|at_ms| !is_whole(at_ms) && !absent.contains(at_ms));
+            self.grid(from_ms, to_ms).filter(|at_ms| !is_whole(at_ms) && is_wanted(at_ms));
         let first_ms = lacking.next()?;
         let last_ms = lacking.last().unwrap_or(first_ms);
         Some((first_ms, last_ms + self.step_ms()))
@@ -261,7 +298,7 @@ impl Shelf {
         &self,
         feed: &'a FeedSettings,
         (from_ms, to_ms): (i64, i64),
-    ) -> (&'a FeedSettings, (i64, i64), Result<Vec<Candle>, ExchangeError>) {
+    ) -> (&'a FeedSettings, (i64, i64), Result<Vec<Candle>, Failure>) {
         let ask = async {
             let node = &self.node;
             let source: Arc<dyn CandleSource> =
@@ -277,23 +314,32 @@ impl Shelf {
             let interval = self.settings.spec.interval;
             source.candles(&feed.config.symbol, interval, from_ms, to_ms).await
         };
-        (feed, (from_ms, to_ms), ask.await)
+        let answer = match timeout(ASK_LIMIT, ask).await {
+            Ok(answer) => answer.map_err(Failure::from),
+            Err(_) => Err(Failure {
+                reason: format!("no answer within {ASK_LIMIT:?}"),
+                is_silent: true,
+                wait: Duration::ZERO,
+            }),
+        };
+        (feed, (from_ms, to_ms), answer)
     }
 
     /// Merges those of the intervals that need not wait and stores what came out.
     ///
     /// An interval waits for the feeds that are connected and have not brought it, at most until
-    /// its deadline. The caller holds the stream's lock.
+    /// its deadline. What is settled stays.
     pub(super) async fn decide(&self, open_times_ms: &[i64]) -> Result<Decided, ActorError> {
-        let settled_to = self.settled_to()?;
+        let _held = self.lock.lock().await;
         let mut decided = Decided::default();
         let now_ms = self.node.market.now_ms();
         let connected = self.connected();
         let mut ready = Vec::new();
-        for at_ms in open_times_ms.iter().copied().filter(|at_ms| *at_ms >= settled_to) {
+        for at_ms in open_times_ms.iter().copied() {
             let bars = self.read(at_ms, at_ms + 1)?.remove(&at_ms).unwrap_or_default();
-            let is_there = |place: &usize| bars.iter().any(|(of, _)| of == place);
-            let has_quorum = bars.len() >= self.settings.merge.quorum;
+            let whole = || bars.iter().filter(|(_, bar)| bar.state.is_whole());
+            let is_there = |place: &usize| whole().any(|(of, _)| of == place);
+            let has_quorum = whole().count() >= self.settings.merge.quorum;
             let due_ms = self.due_ms(at_ms, has_quorum);
             if now_ms >= due_ms || (has_quorum && connected.iter().all(is_there)) {
                 ready.push((at_ms, bars));
@@ -305,22 +351,24 @@ impl Shelf {
         Ok(decided)
     }
 
-    /// Merges all of `[from_ms, to_ms)` as far as bars are there, and stores what changed.
-    ///
-    /// The caller holds the stream's lock.
+    /// Merges all of `[from_ms, to_ms)` as far as bars are there, and stores what changed. The caller
+    /// holds the stream's lock.
     pub(super) async fn join_range(
         &self,
         from_ms: i64,
         to_ms: i64,
     ) -> Result<Vec<Joined>, ActorError> {
-        let steps = self.read(from_ms.max(self.settled_to()?), to_ms)?;
+        let steps = self.read(from_ms, to_ms)?;
         self.join(steps.into_iter().collect()).await
     }
 
     async fn join(&self, steps: Vec<(i64, Vec<(usize, Bar)>)>) -> Result<Vec<Joined>, ActorError> {
         let mut joined = Vec::with_capacity(steps.len());
         let mut records = Vec::with_capacity(steps.len());
-        for (at_ms, bars) in &steps {
+        let ends = steps.iter().map(|(at_ms, _)| *at_ms);
+        let (first_ms, last_ms) = (ends.clone().min().unwrap_or(0), ends.max().unwrap_or(0));
+        let settled = self.settled(first_ms, last_ms + 1)?;
+        for (at_ms, bars) in steps.iter().filter(|(at_ms, _)| !settled.contains(at_ms)) {
             let merged = self.merge(*at_ms, bars)?;
             let Some(bar) = merged.bar else { continue };
             records.push(self.record(&merged, bar));
@@ -331,7 +379,7 @@ impl Shelf {
         Ok(joined)
     }
 
-    fn merge(&self, at_ms: i64, bars: &[(usize, Bar)]) -> Result<Merged, ActorError> {
+    pub(super) fn merge(&self, at_ms: i64, bars: &[(usize, Bar)]) -> Result<Merged, ActorError> {
         let feeds = self.settings.feeds.iter().enumerate();
         let parts: Vec<(SourceId, Option<Bar>)> = feeds
             .map(|(place, _)| {
@@ -344,7 +392,7 @@ impl Shelf {
     }
 
     /// Returns the stored form of a merged bar.
-    fn record(&self, merged: &Merged, bar: Bar) -> CandleRecord {
+    pub(super) fn record(&self, merged: &Merged, bar: Bar) -> CandleRecord {
         let is_used = |place: usize| {
             !merged.left_out.iter().any(|left_out| left_out.source == source_id(place))
         };
@@ -353,17 +401,22 @@ impl Shelf {
             .filter(|(place, _)| is_used(*place))
             .map(|(_, feed)| feed.name.as_str())
             .collect();
-        CandleRecord { candle: bar.candle, state: bar.state, source: used.join(",") }
+        CandleRecord {
+            candle: bar.candle,
+            state: bar.state,
+            source: used.join(","),
+            is_settled: false,
+        }
     }
 
-    /// Writes candles that differ from the stored ones.
+    /// Writes candles that differ from the stored ones; a settled one stays.
     async fn write_candles(&self, records: &[CandleRecord]) -> Result<(), ActorError> {
         for chunk in records.chunks(WRITE_CHUNK) {
             let mut batch = Batch::new();
             for record in chunk {
                 let key = (self.stream().clone(), record.candle.open_time_ms);
                 let there = self.node.store.get::<CandleRecord>(&key).step("reading a candle")?;
-                if there.as_ref() != Some(record) {
+                if there.as_ref() != Some(record) && there.is_none_or(|there| !there.is_settled) {
                     batch = batch.put(&key, record).step("encoding a candle")?;
                 }
             }
@@ -376,54 +429,8 @@ impl Shelf {
 
     /// Stores flat candles for intervals that no exchange has, so that everybody sees what they are.
     pub(super) async fn put_void(&self, candles: &[Candle]) -> Result<(), ActorError> {
-        let settled_to = self.settled_to()?;
-        let void = |candle: &Candle| CandleRecord {
-            candle: *candle,
-            state: BarState::Void,
-            source: String::new(),
-        };
-        let open = candles.iter().filter(|candle| candle.open_time_ms >= settled_to);
-        self.write_candles(&open.map(void).collect::<Vec<_>>()).await
-    }
-
-    /// Returns what came true over the horizon that starts at `start_ms`, from bars up to `to_ms`.
-    ///
-    /// What is used is stored and settled in the same batch: from then on no late bar changes it,
-    /// and a younger round sees the same closes. The caller holds the stream's lock.
-    pub(super) async fn realise(
-        &self,
-        start_ms: i64,
-        to_ms: i64,
-        max_missing: usize,
-    ) -> Result<Realised, ActorError> {
-        let spec = &self.settings.spec;
-        let from_ms = start_ms - self.step_ms();
-        let end_ms = spec.end_ms(start_ms);
-        let settled_to = self.settled_to()?;
-        let whole = |record: &CandleRecord| record.state.is_whole();
-        let mut found: Vec<Candle> = self
-            .candles(from_ms, to_ms.min(settled_to))?
-            .into_values()
-            .filter(whole)
-            .map(|record| record.candle)
-            .collect();
-        let mut batch = Batch::new();
-        for (at_ms, bars) in self.read(from_ms.max(settled_to), to_ms)? {
-            let merged = self.merge(at_ms, &bars)?;
-            found.extend(merged.settled());
-            if let Some(bar) = merged.bar.filter(|_| at_ms < end_ms) {
-                let record = self.record(&merged, bar);
-                let key = (self.stream().clone(), at_ms);
-                batch = batch.put(&key, &record).step("encoding a candle")?;
-            }
-        }
-        let realised = realised_closes(spec, &found, start_ms, max_missing);
-        if matches!(realised, Realised::Settled { .. }) && settled_to < end_ms {
-            let record = SettlementRecord { to_ms: end_ms };
-            batch = batch.put(self.stream(), &record).step("encoding a settlement")?;
-            self.node.store.write(batch).await.step("storing what a score is computed from")?;
-        }
-        Ok(realised)
+        let records: Vec<CandleRecord> = candles.iter().map(void).collect();
+        self.write_candles(&records).await
     }
 
     /// Returns the market time at which an interval is merged with what is there.
@@ -448,11 +455,21 @@ impl Shelf {
             .collect()
     }
 
-    fn grid(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = i64> + use<> {
+    pub(super) fn grid(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = i64> + use<> {
         let step_ms = self.step_ms();
         let first_ms = self.settings.spec.interval.ceil(from_ms);
         let count = to_ms.saturating_sub(first_ms).max(0).saturating_add(step_ms - 1) / step_ms;
         (0..count).map(move |index| first_ms + index * step_ms)
+    }
+}
+
+/// Returns the record of a candle that stands for an interval which no exchange has.
+pub(super) const fn void(candle: &Candle) -> CandleRecord {
+    CandleRecord {
+        candle: *candle,
+        state: BarState::Void,
+        source: String::new(),
+        is_settled: false,
     }
 }
 

@@ -53,6 +53,11 @@ impl Window {
         self.candles.len()
     }
 
+    /// The window that was handed over last did not arrive.
+    pub(super) const fn take_back(&mut self) {
+        self.handed_over = None;
+    }
+
     /// Returns the window when it is whole and was not handed over yet, or was with a newest candle
     /// that lacked exchanges.
     pub(super) fn hand_over(

@@ -32,6 +32,7 @@ mod intervals;
 pub mod kraken;
 mod message;
 mod numbers;
+mod old_trades;
 mod pace;
 mod paging;
 mod proxy;

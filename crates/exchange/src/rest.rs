@@ -10,6 +10,7 @@ use crate::error::ExchangeError;
 use crate::http::{HttpClient, Manners, Way};
 use crate::intervals::{self, Intervals};
 use crate::message::{CandleUpdate, DecodeError, symbol};
+use crate::old_trades::{MAX_REQUESTS, OldTrades, TradesApi, just_before};
 use crate::paging::{Closing, check_page, existing, keep_closed, pages, unreadable};
 
 /// Reads a body; the symbol and interval are those that were asked for.
@@ -39,6 +40,8 @@ pub(crate) struct CandleApi {
     pub(crate) read: ReadRows,
     /// Tells by status, code and words whether a refusal means that there is no such market.
     pub(crate) is_unknown: fn(u16, Option<i64>, &str) -> bool,
+    /// How to ask for old trades, where the exchange keeps them longer than its candles.
+    pub(crate) trades: Option<TradesApi>,
     pub(crate) manners: &'static Manners,
 }
 
@@ -119,6 +122,39 @@ impl RestClient {
             Ok(_) | Err(ExchangeError::TooOld { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Does what [`crate::CandleSource::candles_from_trades`] promises.
+    pub(crate) async fn candles_from_trades(
+        &self,
+        symbol: &str,
+        interval: Interval,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Option<Vec<Candle>>, ExchangeError> {
+        let Some(api) = &self.api.trades else { return Ok(None) };
+        let symbol = self.symbol(symbol)?;
+        let to_ms = to_ms.min(interval.floor(self.clock.now_ms()));
+        let Some(range) = existing(interval, from_ms, to_ms, self.clock.now_ms())? else {
+            return Ok(Some(Vec::new()));
+        };
+        let Some(mut old) = OldTrades::new(range, interval) else { return Ok(None) };
+        let mut since_ns = just_before(range.from_ms)?;
+        for _ in 0..MAX_REQUESTS {
+            let Request { path, query } = (api.request)(&symbol, since_ns);
+            let query: Vec<(&str, &str)> =
+                query.iter().map(|(key, value)| (*key, &**value)).collect();
+            let body =
+                self.http.get(&path, &query).await.map_err(|error| self.named(&symbol, error))?;
+            let (trades, next_ns) = (api.read)(&body).map_err(|error| unreadable(&path, &error))?;
+            // Where the exchange does not get on, there is nothing more.
+            if old.take(&trades) || trades.is_empty() || next_ns <= since_ns {
+                return Ok(Some(old.finish()));
+            }
+            since_ns = next_ns;
+        }
+        let limit = MAX_REQUESTS.to_string();
+        Err(ExchangeError::Config { key: "to_ms", value: limit, rule: "a shorter range of trades" })
     }
 
     pub(crate) const fn reach(&self) -> Option<u32> {
@@ -222,6 +258,16 @@ macro_rules! rest_client {
                 interval: forecastd_core::Interval,
             ) -> Result<(), $crate::ExchangeError> {
                 self.rest.check_symbol(symbol, interval).await
+            }
+
+            async fn candles_from_trades(
+                &self,
+                symbol: &str,
+                interval: forecastd_core::Interval,
+                from_ms: i64,
+                to_ms: i64,
+            ) -> Result<Option<Vec<forecastd_core::Candle>>, $crate::ExchangeError> {
+                self.rest.candles_from_trades(symbol, interval, from_ms, to_ms).await
             }
 
             fn reach(&self) -> Option<u32> {

@@ -36,6 +36,23 @@ pub trait CandleSource: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Returns closed candles like [`Self::candles`], built from the exchange's trades: slow, but not
+    /// bound to [`Self::reach`]. `None` where the exchange gives no trades of long ago.
+    ///
+    /// Keep the range short: a thousand trades take a request.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; nothing of the range is returned then. Nothing is retried here.
+    async fn candles_from_trades(
+        &self,
+        _symbol: &str,
+        _interval: Interval,
+        _from_ms: i64,
+        _to_ms: i64,
+    ) -> Result<Option<Vec<Candle>>, ExchangeError> {
+        Ok(None)
+    }
+
     /// Returns how many of the newest intervals can be had; `None` where nothing is too old.
     fn reach(&self) -> Option<u32> {
         None

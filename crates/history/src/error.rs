@@ -127,7 +127,9 @@ pub enum HistoryError {
         file: String,
     },
     /// The rows do not tell the length of a candle.
-    #[error("{file} has too few rows to tell the length of a candle, name it")]
+    #[error(
+        "the times in {file} do not tell the length of a candle: name it, sort the rows, or check the unit of the times"
+    )]
     NoInterval {
         /// Path as given.
         file: String,

@@ -259,6 +259,7 @@ pub fn detect_interval(path: &Path) -> Result<Interval, HistoryError> {
     let mut candidates = distances.keys().rev();
     candidates
         .find(|ms| multiples(**ms) * 100 >= total * COMMON_PERCENT)
-        .and_then(|ms| Interval::from_ms(*ms).ok())
+        // No exchange has candles of less than a second: such times are of another unit.
+        .and_then(|ms| Interval::from_ms(*ms).ok().filter(|_| *ms >= 1_000))
         .ok_or(HistoryError::NoInterval { file: name })
 }

@@ -57,8 +57,7 @@ pub use record::{Dated, Db, InvalidRecord, Record};
 pub use records::{
     AnswerRecord, AskedMiner, BarRecord, CandleRecord, EmaHistoryRecord, EmaLine, EmaRecord,
     ForecastRecord, FrozenRecord, Market, ObservationRecord, ResultRecord, RoundRecord,
-    ScheduleRecord, ScoreLine, ScoredAnswerRecord, SettlementRecord, StreamRecord, WeightsOutcome,
-    WeightsRecord,
+    ScheduleRecord, ScoreLine, ScoredAnswerRecord, StreamRecord, WeightsOutcome, WeightsRecord,
 };
 pub use repair::{RepairReport, repair};
 pub use scan::Scan;

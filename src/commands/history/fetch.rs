@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -26,6 +27,8 @@ use crate::signals::{Request, Signals};
 /// Intervals of one call. With the proof that the last one has closed they fill one page of the
 /// exchanges with the longest pages.
 const PAGE: i64 = 999;
+/// Market time of one call where candles are built from trades: tens of requests.
+const TRADES_PAGE_MS: i64 = 6 * 3_600_000;
 /// Real time that the newest candle gets to settle before it is asked for.
 const SETTLE_MS: i64 = 10_000;
 /// Longest wait that an exchange may ask for before the command gives up.
@@ -52,6 +55,8 @@ pub struct Wanted {
     pub to_ms: i64,
     /// Whether progress goes to standard error.
     pub tells_progress: bool,
+    /// Before this time the exchange has no candles any more, ms; they are built from its trades.
+    pub oldest_ms: AtomicI64,
 }
 
 /// What was done, for programs.
@@ -104,8 +109,13 @@ async fn fetch(global: &GlobalArgs, arguments: &HistoryFetchArgs) -> anyhow::Res
         return Err(misuse(&format!("the stream has candles of {known}, not {interval}")));
     }
     let default = exchange.default_config();
+    let mut symbol = arguments.symbol.clone();
+    if let Some(writer) = &mut writer {
+        let chosen = writer.choose_market(exchange.as_str(), symbol.as_deref());
+        symbol = chosen.map_err(|error| misuse(&error))?.or(symbol);
+    }
     let config = FeedConfig {
-        symbol: arguments.symbol.clone().unwrap_or(default.symbol),
+        symbol: symbol.unwrap_or(default.symbol),
         rest_url: arguments.url.clone().unwrap_or(default.rest_url),
         interval,
         ..exchange.default_config()
@@ -121,7 +131,9 @@ async fn fetch(global: &GlobalArgs, arguments: &HistoryFetchArgs) -> anyhow::Res
         return Err(misuse(&format!("no candle has closed between {from} and {to}")));
     }
     let tells_progress = true;
-    let wanted = Wanted { exchange, source, symbol, interval, from_ms, to_ms, tells_progress };
+    let oldest_ms = AtomicI64::new(i64::MIN);
+    let wanted =
+        Wanted { exchange, source, symbol, interval, from_ms, to_ms, tells_progress, oldest_ms };
     let (fetched, report, stored) = match (writer, &arguments.out) {
         (Some(writer), _) => {
             let (fetched, report, stored) = into_store(&wanted, writer).await?;
@@ -147,7 +159,8 @@ async fn fetch(global: &GlobalArgs, arguments: &HistoryFetchArgs) -> anyhow::Res
             output::line(&format_args!("{fetched} fetched, {} in {file}", report.candles));
         }
     }
-    Ok(Exit::Done)
+    // A caller that asked for a span must not take a part of it for the whole.
+    Ok(if report.missing == 0 { Exit::Done } else { Exit::Unfinished })
 }
 
 /// Fetches into a file, by way of its draft. Returns how many candles were fetched now, and the
@@ -180,7 +193,16 @@ pub async fn into_file(wanted: &Wanted, out: &Path) -> anyhow::Result<(u64, GapR
     let mut progress = Progress::start(done, total, wanted.tells_progress);
     let mut at_ms = draft.next_ms();
     while at_ms < wanted.to_ms {
-        let (candles, end_ms) = wanted.page(at_ms, wanted.to_ms, &progress).await?;
+        let (candles, end_ms) = match wanted.page(at_ms, wanted.to_ms, &progress).await {
+            Ok(page) => page,
+            Err(error) => {
+                // An empty draft would only stand in the way of the mended command.
+                if draft.rows() == 0 {
+                    draft.remove()?;
+                }
+                return Err(error);
+            }
+        };
         draft.append(&candles)?;
         progress.advance(intervals(wanted.interval, at_ms, end_ms));
         at_ms = end_ms;
@@ -240,12 +262,35 @@ impl Wanted {
         to_ms: i64,
         progress: &Progress,
     ) -> anyhow::Result<(Vec<Candle>, i64)> {
-        let end_ms = at_ms.saturating_add(self.interval.as_ms().saturating_mul(PAGE)).min(to_ms);
+        let step_ms = self.interval.as_ms();
+        let end_ms = at_ms.saturating_add(step_ms.saturating_mul(PAGE)).min(to_ms);
         let (mut failures, mut pause) = (0, FIRST_PAUSE);
         loop {
-            let asked = self.source.candles(&self.symbol, self.interval, at_ms, end_ms).await;
+            let asked = if at_ms < self.oldest_ms.load(Ordering::Relaxed) {
+                let page_ms = step_ms.max(self.interval.floor(TRADES_PAGE_MS));
+                let end_ms = at_ms.saturating_add(page_ms).min(to_ms);
+                let source = &self.source;
+                let built =
+                    source.candles_from_trades(&self.symbol, self.interval, at_ms, end_ms).await;
+                built.map(|candles| (candles.unwrap_or_default(), end_ms))
+            } else {
+                let source = &self.source;
+                let asked = source.candles(&self.symbol, self.interval, at_ms, end_ms).await;
+                asked.map(|candles| (candles, end_ms))
+            };
             let error = match asked {
-                Ok(candles) => return Ok((candles, end_ms)),
+                Ok(page) => return Ok(page),
+                Err(ExchangeError::TooOld { oldest_ms, .. }) if self.has_trades(at_ms).await? => {
+                    if self.oldest_ms.swap(oldest_ms, Ordering::Relaxed) == i64::MIN {
+                        progress.waiting(&format!(
+                            "{} has no candles before {}: building them from its trades, which takes \
+                             far longer",
+                            self.exchange,
+                            time(oldest_ms)
+                        ));
+                    }
+                    continue;
+                }
                 Err(error) => error,
             };
             failures += 1;
@@ -258,6 +303,13 @@ impl Wanted {
             sleep(wait).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// Tells whether the exchange gives trades of long ago.
+    async fn has_trades(&self, at_ms: i64) -> anyhow::Result<bool> {
+        let (symbol, interval) = (&self.symbol, self.interval);
+        let asked = self.source.candles_from_trades(symbol, interval, at_ms, at_ms).await;
+        Ok(asked.map_err(|error| self.explain(error, at_ms))?.is_some())
     }
 
     fn explain(&self, error: ExchangeError, at_ms: i64) -> anyhow::Error {
@@ -273,8 +325,12 @@ impl Wanted {
                 oldest_iso = oldest.replace(' ', "T") + "Z",
             );
         }
-        let is_misuse =
-            matches!(error, ExchangeError::Config { .. } | ExchangeError::Refused { .. });
+        let is_misuse = matches!(
+            error,
+            ExchangeError::Config { .. }
+                | ExchangeError::Refused { .. }
+                | ExchangeError::UnknownSymbol { .. }
+        );
         let at = time(at_ms);
         let context = if is_misuse {
             format!("fetching from {exchange} at {at}")

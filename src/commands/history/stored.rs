@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use forecastd_core::bars::{Bar, Survey};
 use forecastd_core::{Interval, StreamId};
-use forecastd_store::{BarRecord, Batch, CandleRecord, SettlementRecord, Store, StreamRecord};
+use forecastd_store::{BarRecord, Batch, CandleRecord, Market, Store, StreamRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::source::{READ_CACHE, Source, node_dir};
@@ -113,10 +113,10 @@ pub struct BarWriter {
     store: Store,
     stream: StreamId,
     source: String,
-    /// The stream's feed of the same exchange, whose bars they are.
+    /// The stream's markets, where the store knows them.
+    markets: Vec<Market>,
+    /// The feed whose bars they are.
     feed: Option<String>,
-    /// First open time that no score was computed from.
-    settled_to: i64,
     waiting: Vec<Bar>,
     written: Written,
 }
@@ -139,15 +139,12 @@ impl BarWriter {
         }
         let record = store.get::<StreamRecord>(&stream).context("reading what the stream is")?;
         let markets = record.map(|record| record.markets).unwrap_or_default();
-        let feed = markets.into_iter().find(|market| market.exchange == source);
-        let settlement =
-            store.get::<SettlementRecord>(&stream).context("reading what is settled")?;
         Ok(Self {
             store,
             stream,
             source: source.to_owned(),
-            feed: feed.map(|market| market.feed),
-            settled_to: settlement.map_or(i64::MIN, |record| record.to_ms),
+            markets,
+            feed: None,
             waiting: Vec::new(),
             written: Written::default(),
         })
@@ -159,6 +156,38 @@ impl BarWriter {
     /// The store cannot be read.
     pub fn interval(&self) -> anyhow::Result<Option<Interval>> {
         interval_of(&self.store, &self.stream)
+    }
+
+    /// Finds the stream's feed of a market, whose bars the candles are; returns the exchange's name of
+    /// the pair. `None` where the store does not know the stream's markets.
+    ///
+    /// # Errors
+    /// The stream has no such market, or several.
+    pub fn choose_market(
+        &mut self,
+        exchange: &str,
+        symbol: Option<&str>,
+    ) -> anyhow::Result<Option<String>> {
+        if self.markets.is_empty() {
+            return Ok(None);
+        }
+        let is_meant = |market: &&Market| {
+            market.exchange == exchange && symbol.is_none_or(|symbol| market.symbol == symbol)
+        };
+        let mut found = self.markets.iter().filter(is_meant);
+        if let (Some(market), None) = (found.next(), found.next()) {
+            self.feed = Some(market.feed.clone());
+            return Ok(Some(market.symbol.clone()));
+        }
+        let text = |market: &Market| format!("{} {}", market.exchange, market.symbol);
+        let known: Vec<String> = self.markets.iter().map(text).collect();
+        anyhow::bail!(
+            "stream {} does not have exactly one market of {exchange} {}, its markets are: {}; name one \
+             with --exchange and --symbol, or a file with --out",
+            self.stream,
+            symbol.unwrap_or_default(),
+            known.join(", ")
+        )
     }
 
     /// Surveys what the store has of `from_ms..to_ms`; only whole candles count.
@@ -208,17 +237,20 @@ impl BarWriter {
                     batch = batch.put(&key, &BarRecord { bar }).context("encoding a bar")?;
                 }
             }
-            let is_settled = bar.candle.open_time_ms < self.settled_to;
             match &there {
-                Some(old) if old.state.is_whole() || is_settled => {
+                Some(old) if old.state.is_whole() || old.is_settled => {
                     written.kept += 1;
                     continue;
                 }
                 Some(_) => written.replaced += 1,
                 None => written.added += 1,
             }
-            let record =
-                CandleRecord { candle: bar.candle, state: bar.state, source: self.source.clone() };
+            let record = CandleRecord {
+                candle: bar.candle,
+                state: bar.state,
+                source: self.source.clone(),
+                is_settled: false,
+            };
             batch = batch.put(&key, &record).context("encoding a candle")?;
         }
         if !batch.is_empty() {

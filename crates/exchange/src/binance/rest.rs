@@ -59,6 +59,7 @@ const API: CandleApi = CandleApi {
     },
     read: |body, symbol, interval| unmarked(decode_klines(body, interval)?, symbol, interval),
     is_unknown: |_, code, _| code == Some(INVALID_SYMBOL),
+    trades: None,
     manners: &MANNERS,
 };
 

@@ -72,6 +72,7 @@ const API: CandleApi = CandleApi {
     },
     read: |body, _, interval| decode_klines(body, interval),
     is_unknown: |_, code, _| code == Some(INVALID_PARAMETER),
+    trades: None,
     manners: &MANNERS,
 };
 

@@ -51,6 +51,7 @@ const API: CandleApi = CandleApi {
     },
     read: |body, symbol, interval| unmarked(decode_candles(body, interval)?, symbol, interval),
     is_unknown: |status, _, _| status == 404,
+    trades: None,
     manners: &MANNERS,
 };
 

@@ -16,11 +16,13 @@ use crate::message::{
     CandleUpdate, DecodeError, amount, positive, seconds_ms, shape, shorten,
     symbol as readable_symbol, time_ms,
 };
+use crate::old_trades::{TradesApi, TradesPage};
 use crate::paging::{Closing, rising};
 use crate::rest::{CandleApi, Request, rest_client};
 use crate::rows::Row;
 
 const OHLC: &str = "/0/public/OHLC";
+const TRADES: &str = "/0/public/Trades";
 /// Closed candles in one answer; the running one comes on top.
 const PAGE: usize = 720;
 /// One answer is all that there is, so that a range is never cut into pages.
@@ -55,6 +57,13 @@ const API: CandleApi = CandleApi {
     },
     read: decode_ohlc,
     is_unknown: |_, _, words| words.contains("Unknown asset pair"),
+    trades: Some(TradesApi {
+        request: |pair, since_ns| Request {
+            path: TRADES.to_owned(),
+            query: vec![("pair", pair.to_owned()), ("since", since_ns.to_string())],
+        },
+        read: decode_trades_page,
+    }),
     manners: &MANNERS,
 };
 
@@ -126,7 +135,17 @@ fn decode_row(fields: &[Value], interval: Interval) -> Result<Candle, DecodeErro
 /// # Errors
 /// [`DecodeError`] for the first row that is wrong.
 pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
-    let (rows, _) = rows_of(body, "Trades")?;
+    decode_trades_page(body).map(|(trades, _)| trades)
+}
+
+/// Reads the body of `/0/public/Trades` and the moment, nanoseconds, from which to ask on.
+fn decode_trades_page(body: &[u8]) -> Result<TradesPage, DecodeError> {
+    let (rows, last) = rows_of(body, "Trades")?;
+    let last = last.as_str().and_then(|last| last.parse().ok());
+    let last_ns = last.ok_or_else(|| DecodeError::Shape {
+        what: "Trades",
+        reason: "last is not a moment in nanoseconds".to_owned(),
+    })?;
     let mut trades = Vec::with_capacity(rows.len());
     for fields in &rows {
         let row = Row { what: "Trades", fields };
@@ -139,7 +158,7 @@ pub fn decode_trades(body: &[u8]) -> Result<Vec<Trade>, DecodeError> {
             side: side(row.text(3, "side")?)?,
         });
     }
-    Ok(trades)
+    Ok((trades, last_ns))
 }
 
 /// Reads the refusal in `{"error":["EQuery:Unknown asset pair"]}`; `None` for success and for anything

@@ -1,6 +1,7 @@
 //! Reading.
 
 use std::fs::File;
+use std::panic::AssertUnwindSafe;
 
 use forecastd_core::Candle;
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
@@ -127,14 +128,21 @@ impl ParquetRows {
                 && group.left > 0
             {
                 let count = group.left.min(BATCH);
-                let batch = group.read(count).map_err(|error| self.wrong(reason(&error)))?;
-                self.batch = batch;
+                match guarded(|| group.read(count)) {
+                    Ok(batch) => self.batch = batch,
+                    Err(error) => {
+                        // Its readers may be in any state now.
+                        self.group = None;
+                        self.next_group = usize::MAX;
+                        return Err(self.wrong(reason(&error)));
+                    }
+                }
                 return Ok(true);
             }
             if self.next_group >= self.table.metadata().num_row_groups() {
                 return Ok(false);
             }
-            let group = self.open_group(self.next_group);
+            let group = guarded(|| self.open_group(self.next_group));
             self.group = Some(group.map_err(|error| self.wrong(reason(&error)))?);
             self.next_group += 1;
         }
@@ -279,6 +287,12 @@ fn check_number(column: &ColumnDescriptor) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("column `{}` must hold doubles, floats or integers", short(column.name())))
+}
+
+/// Runs the library, which panics over some damaged pages.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(work));
+    caught.unwrap_or_else(|_| Err(ParquetError::General("a page is damaged".to_owned())))
 }
 
 /// Reads `count` values, nothing where there is none.

@@ -1,4 +1,4 @@
-//! Closed bars of each exchange, and up to when what was merged from them is settled.
+//! Closed bars of each exchange, from which candles are merged.
 
 use forecastd_core::StreamId;
 use forecastd_core::bars::Bar;
@@ -37,26 +37,5 @@ impl Dated for BarRecord {
     fn next_group(key: &Self::Key) -> Option<Self::Key> {
         // The least text that may be a name.
         next_stream(&key.0).map(|stream| (stream, i64::MIN, "\u{1}".to_owned()))
-    }
-}
-
-/// Up to when a stream's candles were used for scores. Key: stream.
-///
-/// Written with the candles that were used: nothing before `to_ms` is merged anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SettlementRecord {
-    /// First open time that may still change.
-    pub to_ms: i64,
-}
-
-impl Record for SettlementRecord {
-    const KIND: u8 = 7;
-    const VERSION: u8 = 1;
-    const DB: Db = Db::Hot;
-    const NAME: &'static str = "settlement";
-    type Key = StreamId;
-
-    fn validate(&self) -> Result<(), InvalidRecord> {
-        Ok(())
     }
 }

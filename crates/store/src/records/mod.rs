@@ -8,7 +8,6 @@
 //! | 4 | [`FrozenRecord`] | hot | validator, request id |
 //! | 5 | [`ForecastRecord`] | hot | stream, start |
 //! | 6 | [`BarRecord`] | hot | stream, open time, feed |
-//! | 7 | [`SettlementRecord`] | hot | stream |
 //! | 8 | [`ObservationRecord`] | hot | series, own time, time known |
 //! | 16 | [`ResultRecord`] | cold | stream, slot |
 //! | 17 | [`ScoredAnswerRecord`] | cold | stream, slot, miner |
@@ -31,7 +30,7 @@ mod weights;
 
 use forecastd_core::StreamId;
 
-pub use bar::{BarRecord, SettlementRecord};
+pub use bar::BarRecord;
 pub use candle::CandleRecord;
 pub use miner::{ForecastRecord, FrozenRecord};
 pub use observation::ObservationRecord;
@@ -68,14 +67,13 @@ fn check<R: Record>(row_key: &[u8], value: &[u8]) -> Result<(), StoreError> {
 }
 
 /// All kinds, in the order of their numbers.
-pub(crate) const KINDS: [KindInfo; 15] = [
+pub(crate) const KINDS: [KindInfo; 14] = [
     info::<CandleRecord>(),
     info::<RoundRecord>(),
     info::<AnswerRecord>(),
     info::<FrozenRecord>(),
     info::<ForecastRecord>(),
     info::<BarRecord>(),
-    info::<SettlementRecord>(),
     info::<ObservationRecord>(),
     info::<ResultRecord>(),
     info::<ScoredAnswerRecord>(),

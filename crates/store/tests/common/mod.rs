@@ -55,6 +55,7 @@ pub(crate) fn candle(open_time_ms: i64) -> CandleRecord {
         },
         state: BarState::Complete,
         source: "binance".to_owned(),
+        is_settled: false,
     }
 }
 
