@@ -28,6 +28,8 @@ use crate::vitals::Vitals;
 
 mod settle;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod window;
 mod work;
 

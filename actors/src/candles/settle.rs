@@ -61,7 +61,13 @@ impl Shelf {
         };
         let may_miss = if may_fill { may_miss } else { 0 };
         let realised = realised_closes(spec, &found, start_ms, may_miss);
-        let Realised::Settled { closes, filled } = realised else { return Ok(realised) };
+        let (closes, filled) = match realised {
+            Realised::Settled { closes, filled } => (closes, filled),
+            Realised::Missing { count } => {
+                return Ok(Realised::Missing { count: count + filled_before });
+            }
+            Realised::NotYet => return Ok(Realised::NotYet),
+        };
         let mut batch = Batch::new();
         let mut past = used.get(&from_ms).map(|record| record.candle);
         for at_ms in self.grid(from_ms, end_ms) {
