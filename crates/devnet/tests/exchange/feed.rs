@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forecastd_core::Candle;
-use forecastd_devnet::exchange::{Fault, SimExchangeConfig, spawn};
+use forecastd_devnet::exchange::{Fault, SimExchange, SimExchangeConfig, spawn};
 use forecastd_exchange::{DropClass, Exchange, FeedConfig};
 use tokio::time::Instant;
 
@@ -24,11 +24,18 @@ for_each_exchange!(
     a_feed_ends_with_its_owner,
 );
 
+/// Settings of a feed whose owner lacks everything from this candle on: the market's clock may be past
+/// it when the feed begins.
+fn settings_from(first: &Candle, exchange: Exchange, running: &SimExchange) -> FeedConfig {
+    FeedConfig { resume_from_ms: Some(first.open_time_ms), ..settings(exchange, running) }
+}
+
 async fn every_candle_is_told_once_in_order_at_high_speed(exchange: Exchange) {
     let candles = sample(exchange, 400);
     let clock = running_clock(&candles, 10);
     let running = simulated(exchange, &candles, &clock).await;
-    let mut reader = Reader::start(exchange, settings(exchange, &running), &clock);
+    let config = settings_from(&candles[10], exchange, &running);
+    let mut reader = Reader::start(exchange, config, &clock);
     reader.read_finals(60).await;
     assert_eq!(told(exchange, &reader.finals[..60]), as_told(exchange, &candles[10..70]));
     // Candles built from trades are told when they are whole only.
@@ -77,7 +84,7 @@ async fn no_fault_of_the_exchange_costs_or_repeats_a_candle(exchange: Exchange) 
     let clock = running_clock(&candles, 10);
     let running = simulated(exchange, &candles, &clock).await;
     let idle_timeout = Duration::from_millis(400);
-    let config = FeedConfig { idle_timeout, ..settings(exchange, &running) };
+    let config = FeedConfig { idle_timeout, ..settings_from(&candles[10], exchange, &running) };
     let mut reader = Reader::start(exchange, config, &clock);
     reader.read_finals(3).await;
     for (fault, reason) in faults(exchange) {
@@ -107,7 +114,7 @@ async fn an_exchange_that_is_away_for_long_is_backfilled_whole(exchange: Exchang
     let candles = sample(exchange, 3000);
     let clock = running_clock(&candles, 5);
     let first = simulated(exchange, &candles, &clock).await;
-    let config = settings(exchange, &first);
+    let config = settings_from(&candles[5], exchange, &first);
     let port = first.ws_url.rsplit(':').next().unwrap().parse().unwrap();
     let mut reader = Reader::start(exchange, config, &clock);
     reader.read_finals(2).await;
@@ -235,7 +242,7 @@ async fn disturbed_trades_are_told_once_and_counted_where_numbers_show_them(exch
     let candles = sample(exchange, 900);
     let clock = running_clock(&candles, 10);
     let running = simulated(exchange, &candles, &clock).await;
-    let config = FeedConfig { trades: true, ..settings(exchange, &running) };
+    let config = FeedConfig { trades: true, ..settings_from(&candles[10], exchange, &running) };
     let mut reader = Reader::start(exchange, config, &clock);
     reader.read_until("trades", |reader| reader.trades.len() >= 30).await;
     for fault in [
@@ -275,7 +282,8 @@ async fn wrong_prices_are_told_as_the_exchange_tells_them(exchange: Exchange) {
     let candles = sample(exchange, 900);
     let clock = running_clock(&candles, 10);
     let running = simulated(exchange, &candles, &clock).await;
-    let mut reader = Reader::start(exchange, settings(exchange, &running), &clock);
+    let config = settings_from(&candles[10], exchange, &running);
+    let mut reader = Reader::start(exchange, config, &clock);
     reader.read_finals(5).await;
     let count = reader.finals.len();
     running.fault(Fault::WrongPrices { factor: 1.25, span: Duration::from_mins(50) });
