@@ -312,7 +312,7 @@ pub struct ModelTrainArgs {
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub to: Option<UtcTime>,
     /// What the network reads of each candle, for example `--features close volume 'rsi(14)'
-    /// 'column(funding)'`; columns come from the [[source]] entries of the configuration [default:
+    /// 'column(funding)'`; columns come from the `source` entries of the configuration [default:
     /// returns, volumes and ranges of the candles and the time of day]
     #[arg(long, value_name = "FEATURE", num_args = 1..)]
     pub features: Vec<FeatureSpec>,
