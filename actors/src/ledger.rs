@@ -423,13 +423,15 @@ pub async fn forget_old(node: &Node) -> Result<usize, ActorError> {
     };
     let store = &node.store;
     let what = "removing old records";
-    // A round that waits for its evaluation needs its candles however old they are.
+    // A round that waits for its evaluation needs its candles however old they are; one of a stream
+    // that is not configured any more waits for nothing.
     let mut kept_ms = before(retention);
+    let settings = node.settings.load();
     for row in store.scan::<RoundRecord>(..) {
         let ((stream, start_ms), _) = row.step(what)?;
-        let settings = node.settings.load();
-        let interval_ms = settings.stream(&stream).map_or(0, |of| of.spec.interval.as_ms());
-        kept_ms = kept_ms.min(start_ms - interval_ms);
+        if let Some(stream) = settings.stream(&stream) {
+            kept_ms = kept_ms.min(start_ms - stream.spec.interval.as_ms());
+        }
     }
     let mut removed = store.remove_older_than::<CandleRecord>(kept_ms).await.step(what)?;
     removed += store.remove_older_than::<ObservationRecord>(kept_ms).await.step(what)?;
@@ -440,4 +442,62 @@ pub async fn forget_old(node: &Node) -> Result<usize, ActorError> {
     let frozen_ms = before(FROZEN_RETENTION.min(retention));
     removed += store.remove_older_than::<FrozenRecord>(frozen_ms).await.step(what)?;
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use forecastd_core::bars::Bar;
+    use forecastd_core::{Candle, ManualClock, RoundState};
+
+    use super::*;
+    use crate::testing;
+
+    const STEP_MS: i64 = 300_000;
+
+    fn bar(step: i64) -> BarRecord {
+        let candle = Candle {
+            open_time_ms: step * STEP_MS,
+            open: 1.0,
+            high: 1.0,
+            low: 1.0,
+            close: 1.0,
+            volume: 1.0,
+            trade_count: None,
+        };
+        BarRecord { bar: Bar::backfilled(candle) }
+    }
+
+    /// Opens a round of `stream` at this step and returns how many of ten old bars are forgotten.
+    async fn forgotten_with_a_round_of(stream: &str, step: i64) -> usize {
+        let directory = tempfile::tempdir().unwrap();
+        // The retention of these settings is a day, 288 steps.
+        let clock = Arc::new(ManualClock::new(1_000 * STEP_MS));
+        let node = testing::node(directory.path(), &clock);
+        let mut batch = Batch::new();
+        for old in 100..110 {
+            let key = (testing::spec().id, old * STEP_MS, "binance".to_owned());
+            batch = batch.put(&key, &bar(old)).unwrap();
+        }
+        let round = RoundRecord {
+            round_id: "r".to_owned(),
+            start_ms: step * STEP_MS,
+            due_at_ms: (step + 4) * STEP_MS,
+            state: RoundState::Pending,
+            asked: Vec::new(),
+            opened_at_ms: step * STEP_MS,
+            last_close: 1.0,
+        };
+        batch = batch.put(&(StreamId(stream.to_owned()), round.start_ms), &round).unwrap();
+        node.store.write(batch).await.unwrap();
+        forget_old(&node).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_waiting_round_needs_is_kept_and_nothing_for_a_stream_that_is_gone() {
+        assert_eq!(forgotten_with_a_round_of("BTCUSD-5m", 900).await, 10);
+        assert_eq!(forgotten_with_a_round_of("BTCUSD-5m", 105).await, 4);
+        assert_eq!(forgotten_with_a_round_of("GONE", 105).await, 10);
+    }
 }

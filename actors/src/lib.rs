@@ -35,6 +35,8 @@ pub mod responder;
 pub mod settings;
 pub mod sources;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod vitals;
 pub mod weights;

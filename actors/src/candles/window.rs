@@ -96,33 +96,17 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use forecastd_core::bars::MergeRules;
-    use forecastd_core::{Column, Compatibility, FeatureSet, Interval, Observation, StreamId};
+    use forecastd_core::{Column, Compatibility, FeatureSet, Observation};
 
     use super::*;
+    use crate::testing;
 
     const STEP_MS: i64 = 300_000;
 
     fn settings_with(features: &[&str]) -> StreamSettings {
         let names = features.iter().map(|name| name.parse().unwrap()).collect();
-        StreamSettings {
-            spec: StreamSpec {
-                id: StreamId("BTCUSD-5m".to_owned()),
-                interval: Interval::FIVE_MINUTES,
-                horizon: 4,
-                lookback: 3,
-                round_every: Interval::from_ms(1_800_000).unwrap(),
-                topic_id: 1,
-                schema_id: 1,
-            },
-            feeds: Vec::new(),
-            merge: MergeRules::default(),
-            merge_wait: Duration::ZERO,
-            features: FeatureSet::new(names, Compatibility::Standard).unwrap(),
-            models: Vec::new(),
-        }
+        let features = FeatureSet::new(names, Compatibility::Standard).unwrap();
+        StreamSettings { features, ..testing::stream() }
     }
 
     fn settings() -> StreamSettings {
