@@ -3,8 +3,8 @@
 //! Receives: the events of the exchange adapter's socket task. Sends: [`CandleClosed`] and
 //! [`CandlesBackfilled`] to the candle actor, each acknowledged before the next is taken from the
 //! socket, so a slow store slows the reading down instead of filling memory; [`CandleDoubted`] for a
-//! candle that its trades contradict. Owns nothing in the store. An outage is reported when it begins and when it is over, however many attempts lie in
-//! between. On restart: the socket task of the old life ends with its cancel signal, a new one
+//! candle that its trades contradict. Owns nothing in the store. An outage is reported when it begins
+//! and when it is over, however many attempts lie in between. On restart: the socket task of the old life ends with its cancel signal, a new one
 //! connects and goes on behind the newest bar on disk.
 
 use std::sync::Arc;
@@ -31,10 +31,14 @@ const QUEUE: usize = 256;
 const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause before a candle that could not be handed over is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Real time between two notes of a busy feed on the board: hundreds of trades come in a second.
+const NOTE_EVERY_MS: i64 = 1_000;
 
 mod check;
+mod drops;
 
 use check::{Difference, TradeCheck};
+use drops::Drops;
 
 /// The feed actor of one exchange of one stream, see the module.
 #[derive(Debug)]
@@ -87,6 +91,8 @@ impl Feed {
             feed: feed.clone(),
             outage: Outage::Unknown,
             check: TradeCheck::of(feed),
+            noted_ms: i64::MIN,
+            drops: Drops::default(),
         };
         guard::spawn(self, ctx, "pumping", pump.run(inbox), |_, _, ()| Ok(()));
         Ok(())
@@ -128,6 +134,9 @@ struct Pump {
     outage: Outage,
     /// Holds the exchange's candles against its trades, where that is wanted.
     check: Option<TradeCheck>,
+    /// Real time of the last note on the board.
+    noted_ms: i64,
+    drops: Drops,
 }
 
 impl Pump {
@@ -194,8 +203,10 @@ impl Pump {
                 if let Some(check) = &mut self.check {
                     check.lost(node.market.now_ms());
                 }
-                let class = class.as_str();
-                warn!(actor = "feed", %stream, feed, class, count, "messages dropped");
+                let dropped = self.drops.add(class, count, node.real.now_ms());
+                if let Some(dropped) = dropped {
+                    warn!(actor = "feed", %stream, feed, dropped, "messages dropped");
+                }
             }
         }
     }
@@ -247,7 +258,14 @@ impl Pump {
         }
     }
 
-    fn note(&self, event: &FeedEvent) {
+    fn note(&mut self, event: &FeedEvent) {
+        let real_ms = self.node.real.now_ms();
+        let is_one_of_many =
+            matches!(event, FeedEvent::Trade(_) | FeedEvent::Candle { is_final: false, .. });
+        if is_one_of_many && real_ms.saturating_sub(self.noted_ms) < NOTE_EVERY_MS {
+            return;
+        }
+        self.noted_ms = real_ms;
         let now_ms = self.node.market.now_ms();
         self.node.boards.update(|live| {
             let feeds = live.feeds.entry(self.stream.clone()).or_default();
