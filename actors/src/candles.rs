@@ -2,8 +2,8 @@
 //!
 //! Receives: [`CandleClosed`] and [`CandlesBackfilled`] from the feeds (acknowledged once they are
 //! on disk), [`CandleDoubted`] from them, [`RealisedRequest`] from the evaluator, its own timers for
-//! candles whose exchanges are late. Sends: [`WindowReady`] to the forecaster when a candle is merged and the lookback window
-//! behind it is whole. Owns `BarRecord`s and `CandleRecord`s.
+//! candles whose exchanges are late. Sends: [`WindowReady`] to the forecaster when a candle is merged
+//! and the lookback window behind it is whole. Owns `BarRecord`s and `CandleRecord`s.
 //! On restart: the newest window is read from the store and completed by REST. A missing bar is
 //! fetched; what no source has is filled from the past, never from the future. A candle changes
 //! when a late bar arrives, until a score was computed from it.
@@ -351,9 +351,15 @@ impl Handler<Begin> for Candles {
     type Result = ();
 
     fn handle(&mut self, _: Begin, ctx: &mut Self::Context) {
-        for settings in &self.node.settings.load_full().streams {
-            let (stream, pause) = (settings.spec.id.clone(), HISTORY_RETRY);
-            ctx.notify(LoadHistory { stream, pause });
+        let begun = guard::run(self, ctx, "beginning", |actor, ctx| {
+            for settings in &actor.node.settings.load_full().streams {
+                let (stream, pause) = (settings.spec.id.clone(), HISTORY_RETRY);
+                ctx.notify(LoadHistory { stream, pause });
+            }
+            Ok(())
+        });
+        if let Err(error) = begun {
+            warn!(actor = "candles", %error, "history cannot be loaded");
         }
     }
 }

@@ -108,7 +108,9 @@ fn look_at_candles(node: &Node) {
         let Some(feeds) = live.feeds.get(&spec.id) else { continue };
         for (name, status) in feeds {
             let about = format!("feed {name} of {}", spec.id);
-            let down_ms = status.down_since_ms.map(|since| node.market.now_ms() - since);
+            // One that was taken out of the configuration is missed by nobody.
+            let since_ms = status.down_since_ms.filter(|_| stream.feed(name).is_some());
+            let down_ms = since_ms.map(|since_ms| node.market.now_ms() - since_ms);
             match down_ms.filter(|down_ms| *down_ms > STALE_CANDLES * spec.interval.as_ms()) {
                 Some(down_ms) => {
                     let seconds = down_ms / 1_000;

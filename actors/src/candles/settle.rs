@@ -25,8 +25,9 @@ impl Shelf {
 
     /// Returns what came true over the horizon that starts at `start_ms`, from bars up to `to_ms`.
     ///
-    /// Without `may_fill` no further close is filled from the past. What is used is settled in one batch, filled closes as well: from then on no late bar changes
-    /// it, and a younger round or another start sees the same closes.
+    /// Without `may_fill` no further close is filled from the past. What is used is settled in one
+    /// batch, filled closes as well: from then on no late bar changes it, and a younger round or
+    /// another start sees the same closes.
     pub(super) async fn realise(
         &self,
         start_ms: i64,

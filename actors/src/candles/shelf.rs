@@ -34,7 +34,6 @@ const BELOW_QUORUM_WAITS: u32 = 5;
 /// Least wait for late exchanges, real time: however fast the market's clock runs, answers take
 /// their time.
 const LEAST_WAIT: Duration = Duration::from_millis(50);
-
 /// Longest wait for one exchange, its turn included, real time; below the evaluator's patience.
 const ASK_LIMIT: Duration = Duration::from_secs(20);
 /// Wait for the last exchanges once a quorum answered, real time.
