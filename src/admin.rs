@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use forecastd_actors::node::Node;
 use serde::{Deserialize, Serialize};
 
-use crate::commands::history::stored;
+use crate::bar_page;
 use crate::config::HttpConfig;
 use crate::views;
 
@@ -261,5 +261,5 @@ struct Span {
 async fn candles(state: Data<AdminState>, span: Query<Span>) -> HttpResponse {
     let Span { stream, from, to } = span.into_inner();
     let (from_ms, to_ms) = (from.unwrap_or(0), to.unwrap_or(i64::MAX));
-    from_store(state, move |state| stored::page(&state.node.store, &stream, from_ms, to_ms)).await
+    from_store(state, move |state| bar_page::page(&state.node.store, &stream, from_ms, to_ms)).await
 }

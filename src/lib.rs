@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod assemble;
 pub mod assets;
+pub mod bar_page;
 pub mod cli;
 pub mod clock;
 pub mod commands;

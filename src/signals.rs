@@ -43,6 +43,11 @@ impl Signals {
         })
     }
 
+    /// Waits until the process is asked to stop; what else is asked for is passed over.
+    pub async fn stop(&mut self) {
+        while self.next().await != Request::Stop {}
+    }
+
     /// Waits for the next one. May be dropped half-way; nothing is lost.
     pub async fn next(&mut self) -> Request {
         tokio::select! {

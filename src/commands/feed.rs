@@ -12,7 +12,7 @@ use crate::cli::FeedTailArgs;
 use crate::clock::SystemClock;
 use crate::exit::Exit;
 use crate::output;
-use crate::signals::{Request, Signals};
+use crate::signals::Signals;
 
 /// Events that may wait for standard output.
 const QUEUE: usize = 4_096;
@@ -130,7 +130,7 @@ async fn print(
     };
     let outcome = tokio::select! {
         biased;
-        () = stopped(&mut signals) => Ok(()),
+        () = signals.stop() => Ok(()),
         () = output::closed() => Ok(()),
         () = time_is_over => Ok(()),
         outcome = reading => outcome,
@@ -140,10 +140,6 @@ async fn print(
     running.abort();
     drop(running.await);
     outcome
-}
-
-async fn stopped(signals: &mut Signals) {
-    while signals.next().await != Request::Stop {}
 }
 
 struct Printer {

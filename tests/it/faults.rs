@@ -11,17 +11,7 @@ use forecastd::views;
 use forecastd_actors::events::Event;
 use forecastd_store::{ResultRecord, RoundRecord};
 
-use crate::support::DEADLINE;
-
-/// Looks every few milliseconds until `done`; only a broken build reaches the deadline.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let wait = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "never came: {what}");
-}
+use crate::support::until;
 
 fn scored(network: &Network) -> usize {
     let store = &network.validator().unwrap().node().store;

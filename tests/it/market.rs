@@ -15,7 +15,7 @@ use forecastd_devnet::exchange::{Fault, recordings};
 use forecastd_exchange::Exchange;
 use forecastd_store::{CandleRecord, ResultRecord};
 
-use crate::support::DEADLINE;
+use crate::support::until;
 
 const STEP: Interval = Interval::FIVE_MINUTES;
 const STREAM: &str = "BTCUSD-5m";
@@ -69,15 +69,6 @@ fn truth() -> BTreeMap<i64, Candle> {
     let merged = merge_bars(&sources, STEP, &MergeRules::default()).unwrap();
     let settled = merged.iter().filter_map(Merged::settled);
     settled.map(|candle| (candle.open_time_ms, candle)).collect()
-}
-
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let wait = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "never came: {what}");
 }
 
 /// The reports of a feed's link as `(state, market time)`.

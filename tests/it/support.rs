@@ -227,3 +227,13 @@ pub(crate) fn free_axon_address() -> SocketAddr {
     let ip = Ipv4Addr::new(127, 0, 0, 2);
     std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
+
+/// Looks every few milliseconds until `done`; only a broken build reaches the deadline.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "never came: {what}");
+}
