@@ -153,8 +153,11 @@ impl RestClient {
             }
             since_ns = next_ns;
         }
-        let limit = MAX_REQUESTS.to_string();
-        Err(ExchangeError::Config { key: "to_ms", value: limit, rule: "a shorter range of trades" })
+        Err(ExchangeError::Config {
+            key: "to_ms",
+            value: to_ms.to_string(),
+            rule: "close enough to from_ms for 5000 requests of trades",
+        })
     }
 
     pub(crate) const fn reach(&self) -> Option<u32> {

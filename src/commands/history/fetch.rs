@@ -22,7 +22,7 @@ use crate::cli::{GlobalArgs, HistoryFetchArgs};
 use crate::clock::SystemClock;
 use crate::exit::Exit;
 use crate::output;
-use crate::signals::{Request, Signals};
+use crate::signals::Signals;
 
 /// Intervals of one call. With the proof that the last one has closed they fill one page of the
 /// exchanges with the longest pages.
@@ -83,15 +83,11 @@ pub async fn run(global: &GlobalArgs, arguments: &HistoryFetchArgs) -> anyhow::R
     tokio::select! {
         biased;
         outcome = work => outcome,
-        () = stopped(&mut signals) => {
+        () = signals.stop() => {
             output::warning(&"stopped; the same command goes on where it was");
             Ok(Exit::Unfinished)
         }
     }
-}
-
-async fn stopped(signals: &mut Signals) {
-    while signals.next().await != Request::Stop {}
 }
 
 async fn fetch(global: &GlobalArgs, arguments: &HistoryFetchArgs) -> anyhow::Result<Exit> {
@@ -280,7 +276,9 @@ impl Wanted {
             };
             let error = match asked {
                 Ok(page) => return Ok(page),
-                Err(ExchangeError::TooOld { oldest_ms, .. }) if self.has_trades(at_ms).await? => {
+                Err(ExchangeError::TooOld { oldest_ms, .. })
+                    if at_ms < oldest_ms && self.has_trades(at_ms).await? =>
+                {
                     if self.oldest_ms.swap(oldest_ms, Ordering::Relaxed) == i64::MIN {
                         progress.waiting(&format!(
                             "{} has no candles before {}: building them from its trades, which takes \
