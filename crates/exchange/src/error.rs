@@ -36,7 +36,7 @@ pub enum ExchangeError {
         oldest_ms: i64,
     },
     /// No connection, a broken one, or no answer in time.
-    #[error("request to {path} failed, check the network and the host name")]
+    #[error("request to {path} failed, check the network, the host name and the proxy")]
     Transport {
         /// Path of the request.
         path: String,
@@ -103,7 +103,7 @@ pub enum ExchangeError {
         limit: usize,
     },
     /// The body is not what the exchange documents.
-    #[error("answer to {path} cannot be read: {reason}")]
+    #[error("answer to {path} cannot be read, check that the URL is one of this exchange: {reason}")]
     Decode {
         /// Path of the request.
         path: String,

@@ -48,7 +48,7 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// Writing failed.
-    #[error("{file} cannot be written")]
+    #[error("{file} cannot be written, check the folder and the free space")]
     Write {
         /// Path as given.
         file: String,
@@ -135,7 +135,7 @@ pub enum HistoryError {
         file: String,
     },
     /// The file says another length of a candle than the caller.
-    #[error("{file} has candles of {has}, not {asked}")]
+    #[error("{file} has candles of {has}, not {asked}: name the length that it has")]
     OtherInterval {
         /// Path as given.
         file: String,
@@ -153,7 +153,7 @@ pub enum HistoryError {
         reason: String,
     },
     /// A `.taosfs` file is damaged.
-    #[error("{file} is damaged")]
+    #[error("{file} is damaged, get it anew")]
     Taosfs {
         /// Path as given.
         file: String,
