@@ -103,7 +103,9 @@ pub enum ExchangeError {
         limit: usize,
     },
     /// The body is not what the exchange documents.
-    #[error("answer to {path} cannot be read, check that the URL is one of this exchange: {reason}")]
+    #[error(
+        "answer to {path} cannot be read, check that the URL is one of this exchange: {reason}"
+    )]
     Decode {
         /// Path of the request.
         path: String,
